@@ -2,19 +2,18 @@
 
 import base64
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
+from runtime.values import LABEL_KINDS, NoCanonicalForm, canonical, label_text
+
 _STRING_DTYPE = pd.StringDtype(na_value=np.nan)
+_FLOAT32_LIMIT = float(np.finfo(np.float32).max)
 _INTEGER_RANGE = {"long": 2**63, "integer": 2**31}
-_EXACT = 2.0**53  # above this, two whole numbers can be the same float
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})")
 
 
 class BadInput(Exception):
@@ -30,12 +29,14 @@ class Column:
     """A column of a model's signature.
 
     `type_name` is MLflow's name of the type (double, long, string, …). A column that is not `required` may be
-    left out or null: it had missing values when the model was trained.
+    left out or null: it had missing values when the model was trained. `kind` is the column's kind in `runtime.values`;
+    empty for a model of an earlier release, whose texts are taken as they are sent.
     """
 
     name: str
     type_name: str
     required: bool = True
+    kind: str = ""
 
 
 def shortened_repr(value: object) -> str:
@@ -44,123 +45,78 @@ def shortened_repr(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def to_series(column: Column, values: Sequence[Any], *, parse_text: bool) -> Any:
+def to_series(column: Column, values: Sequence[Any]) -> Any:
     """Return the column's values in the type that the model was trained on.
 
-    A column of doubles accepts whole numbers, and one of longs accepts 34.0. Text is never read as a number, except
-    where every value is text (`parse_text`: CSV). None is a missing value.
+    Each value has the canonical form of the column's kind: see `runtime.values`. None is a missing value.
 
     Raises:
-        BadInput: a value is missing, not finite, out of range or of another type; the message names the row.
+        BadInput: a value is missing, not finite, out of range or without a canonical form; the message names the row.
     """
-    if column.required and None in values:
-        row = next(number for number, value in enumerate(values) if value is None)
-        raise BadInput(f"column {shortened_repr(column.name)}, row {row}: the value is missing, and the model needs it")
-    read = [_convert_value(column, row, value, as_text=parse_text) for row, value in enumerate(values)]
+    read = [_convert_value(column, row, value) for row, value in enumerate(values)]
     try:
         return pd.Series(read, dtype=_converter(column)[1], name=column.name)
     except (ValueError, TypeError, OverflowError) as cause:
         raise BadInput(f"column {shortened_repr(column.name)} cannot be read as {column.type_name}: {cause}") from None
 
 
-def key_text(value: Any) -> str | None:
-    """Return a key in its canonical form, text, as ingest stores it; None for a missing or blank one.
-
-    Raises:
-        ValueError: it is neither text nor a whole number; the message says what was expected.
-    """
-    if type(value) is float and value.is_integer() and abs(value) < _EXACT:
-        value = int(value)  # pandas writes whole numbers beside missing ones as floats
-    if value is not None and type(value) not in (str, int):
-        raise ValueError("expected a key as text or whole number")
-    text = "" if value is None else str(value)
-    try:
-        text.encode()  # a lone surrogate is not text
-    except UnicodeEncodeError:
-        raise ValueError("expected a key as text that is Unicode") from None
-    return text if text.strip() else None
-
-
-def time_text(value: Any) -> str | None:
-    """Return a time in its canonical form: ISO 8601 in UTC, to the microsecond; None for a missing or blank one.
-
-    Raises:
-        ValueError: it is no text of a time with its zone, as ingest requires it; the message says what was expected.
-    """
-    if value is None or (type(value) is str and not value.strip()):
-        return None
-    if type(value) is not str or not _TIME.fullmatch(value.strip()):
-        raise ValueError("expected a time with a zone (such as 2026-01-31T08:00:00Z)")
-    try:
-        return datetime.fromisoformat(value.strip()).astimezone(UTC).isoformat()
-    except (ValueError, OverflowError):
-        raise ValueError("expected a time that exists (such as 2026-01-31T08:00:00Z)") from None
-
-
-def _converter(column: Column) -> tuple[Callable[..., Any], Any, str]:
+def _converter(column: Column) -> tuple[Callable[[Any, Column], Any], Any, str]:
     return _CONVERTERS.get(column.type_name, (_unchanged, object, "a value"))
 
 
-def _convert_value(column: Column, row: int, value: Any, *, as_text: bool) -> Any:
-    if value is None:
-        if column.type_name in ("long", "integer", "boolean"):
-            raise BadInput(f"column {shortened_repr(column.name)}, row {row}: the value is missing")
-        return None
+def _convert_value(column: Column, row: int, value: Any) -> Any:
     convert, _, expected = _converter(column)
     try:
-        return convert(value, column.type_name, as_text)
-    except (ValueError, TypeError, OverflowError):
+        form = None if value is None else convert(value, column)
+    except (ValueError, TypeError, OverflowError) as cause:
         problem = f"column {shortened_repr(column.name)}, row {row}: expected {expected}, got {shortened_repr(value)}"
-        raise BadInput(problem) from None
+        reason = f" ({cause})" if isinstance(cause, NoCanonicalForm) and str(cause) else ""
+        raise BadInput(problem + reason) from None
+    if form is None and column.required:
+        raise BadInput(f"column {shortened_repr(column.name)}, row {row}: the value is missing, and the model needs it")
+    if form is None and column.type_name in ("long", "integer", "boolean"):
+        raise BadInput(f"column {shortened_repr(column.name)}, row {row}: the value is missing")
+    return form
 
 
-def _number(value: Any, kind: str, as_text: bool) -> float:
-    number = _parse_number(value) if as_text else value
-    if type(number) not in (int, float):
-        raise TypeError
-    limit = float(np.finfo(np.float32).max) if kind == "float" else math.inf
-    if not math.isfinite(number) or abs(number) > limit:
+def _number(value: Any, column: Column) -> float | None:
+    number = canonical(finite(value), "flag" if column.kind == "flag" else "number")
+    limit = _FLOAT32_LIMIT if column.type_name == "float" else math.inf
+    if number is not None and not abs(number) < limit:
         raise ValueError
-    return float(number)
+    return None if number is None else float(number)
 
 
-def _integer(value: Any, kind: str, as_text: bool) -> int:
-    number = _parse_number(value) if as_text else value
-    if type(number) is float and number.is_integer():
-        number = int(number)
-    if type(number) is not int:
-        raise TypeError
-    if not -_INTEGER_RANGE[kind] <= number < _INTEGER_RANGE[kind]:
+def _integer(value: Any, column: Column) -> int | None:
+    if column.kind == "flag" or isinstance(value, bool) or str(value).strip().lower() in ("true", "false"):
+        return cast("int | None", canonical(finite(value), "flag"))
+    number = value if type(value) is int else canonical(finite(value), "integer")
+    if number is not None and not -_INTEGER_RANGE[column.type_name] <= number < _INTEGER_RANGE[column.type_name]:
         raise ValueError
-    return number
+    return cast("int | None", number)
 
 
-def _parse_number(text: str) -> float | int:
-    if "_" in text:
-        raise ValueError
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
-
-
-def _boolean(value: Any, kind: str, as_text: bool) -> bool:
-    words = {"true": True, "1": True, "false": False, "0": False}
-    if as_text and str(value).lower() in words:
-        return words[str(value).lower()]
-    if type(value) not in (bool, int) or value not in (0, 1):
-        raise TypeError
-    return bool(value)
-
-
-def _string(value: Any, kind: str, as_text: bool) -> str:
-    if type(value) is not str:
-        raise TypeError
-    value.encode()  # a lone surrogate is not text
+def finite(value: Any) -> Any:
+    """Return the value. Raises NoCanonicalForm for NaN and infinity, which JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise NoCanonicalForm
     return value
 
 
-def _time(value: Any, kind: str, as_text: bool) -> pd.Timestamp:
+def _boolean(value: Any, column: Column) -> bool | None:
+    flag = canonical(finite(value), "flag")
+    return None if flag is None else bool(flag)
+
+
+def _string(value: Any, column: Column) -> str | None:
+    if column.kind in LABEL_KINDS:
+        return cast("str | None", canonical(finite(value), column.kind))
+    if type(value) is not str:
+        raise TypeError
+    return label_text(value, "text")
+
+
+def _time(value: Any, column: Column) -> pd.Timestamp:
     if type(value) is not str:
         raise TypeError
     moment = pd.Timestamp(value)
@@ -169,17 +125,17 @@ def _time(value: Any, kind: str, as_text: bool) -> pd.Timestamp:
     return moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
 
 
-def _bytes(value: Any, kind: str, as_text: bool) -> bytes:
+def _bytes(value: Any, column: Column) -> bytes:
     if type(value) is not str:
         raise TypeError
     return base64.b64decode(value, validate=True)
 
 
-def _unchanged(value: Any, kind: str, as_text: bool) -> Any:
+def _unchanged(value: Any, column: Column) -> Any:
     return value
 
 
-_CONVERTERS: dict[str, tuple[Callable[..., Any], Any, str]] = {
+_CONVERTERS: dict[str, tuple[Callable[[Any, Column], Any], Any, str]] = {
     "double": (_number, "float64", "a finite number"),
     "float": (_number, "float32", "a finite number"),
     "long": (_integer, "int64", "a whole number"),

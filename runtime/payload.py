@@ -8,14 +8,16 @@ import csv
 import difflib
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 
 import pandas as pd
 
-from runtime.columns import BadInput, Column, key_text, shortened_repr, time_text, to_series
+from runtime.columns import BadInput, Column, finite, shortened_repr, to_series
 from runtime.signatures import NO_ROW_KEY, RowKey
+from runtime.values import KIND_DESCRIPTIONS, canonical
 
 JSON_FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _ABSENT = object()
@@ -66,8 +68,7 @@ def parse_request(body: bytes, content_type: str, columns: Sequence[Column], row
     names, rows, params = _read_table(body, content_type, [column.name for column in columns])
     sent = _sent_columns(names, rows, columns, row_key)
     given = _values_by_column(sent, len(rows), columns)
-    parse_text = media_type(content_type) == "text/csv"
-    frame = pd.DataFrame({c.name: to_series(c, given[c.name], parse_text=parse_text) for c in columns})
+    frame = pd.DataFrame({c.name: to_series(c, given[c.name]) for c in columns})
     return Payload(frame, params, given | _key_values(sent, row_key))
 
 
@@ -106,7 +107,7 @@ def parse_json_object(text: str) -> dict[str, Any]:
         BadInput: it is not JSON, or not such an object.
     """
     try:
-        document = json.loads(text)
+        document = _JSON.decode(text)
     except RecursionError:
         raise BadInput("the JSON is nested too deeply") from None
     except ValueError as cause:
@@ -121,6 +122,18 @@ def parse_json_object(text: str) -> dict[str, Any]:
     if not isinstance(document.get("params", {}), dict):
         raise BadInput("params is not a JSON object")
     return document
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object. Raises BadInput for a name that it has twice: Python would take the last value."""
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        twice = next(name for place, (name, _) in enumerate(pairs) if name in dict(pairs[:place]))
+        raise BadInput(f"the JSON has the name {shortened_repr(twice)} twice in one object")
+    return named
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _decoded(body: bytes) -> str:
@@ -140,8 +153,7 @@ def _csv_table(text: str) -> tuple[list[str], list[list[Any]]]:
         header, *rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
     except csv.Error as cause:
         raise BadInput(f"the CSV is broken: {cause}") from None
-    names = [name.strip() for name in header]
-    return names, [[None if field == "" else field for field in row] for row in rows]
+    return header, [[None if field == "" else field for field in row] for row in rows]
 
 
 def _json_table(document: dict[str, Any], names: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
@@ -216,21 +228,23 @@ def _values_by_column(
 
 
 def _key_values(sent: Mapping[str, tuple[Any, ...]], row_key: RowKey) -> dict[str, tuple[str | None, ...]]:
-    """Return the canonical values of those columns of the row's key that were sent."""
-    readers = {row_key.entity: key_text, row_key.time: time_text}
-    canonical = {}
-    for name, read in readers.items():
-        if name and name in sent:
-            values = [None if value is _ABSENT else value for value in sent[name]]
-            canonical[name] = tuple(_key_value(name, row, value, read) for row, value in enumerate(values))
-    return canonical
+    """Return the canonical values of those columns of the row's key that were sent, as text."""
+    kinds = {row_key.entity: "key", row_key.time: "time"}
+    return {
+        name: tuple(_key_value(name, row, value, kind) for row, value in enumerate(sent[name]))
+        for name, kind in kinds.items()
+        if name and name in sent
+    }
 
 
-def _key_value(name: str, row: int, value: Any, read: Callable[[Any], str | None]) -> str | None:
+def _key_value(name: str, row: int, value: Any, kind: str) -> str | None:
     try:
-        return read(value)
+        form = None if value is _ABSENT else canonical(finite(value), kind)
     except ValueError as cause:
-        raise BadInput(f"column {shortened_repr(name)}, row {row}: {cause}, got {shortened_repr(value)}") from None
+        place, reason = f"column {shortened_repr(name)}, row {row}", f" ({cause})" if str(cause) else ""
+        problem = f"{place}: expected {KIND_DESCRIPTIONS[kind]}, got {shortened_repr(value)}{reason}"
+        raise BadInput(problem) from None
+    return form.isoformat() if isinstance(form, datetime) else cast("str | None", form)
 
 
 def _check_names(names: list[str], columns: Sequence[Column], row_key: RowKey) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import mlflow.pyfunc
@@ -107,6 +108,7 @@ def load_model(
     digest: str = "",
     allow_custom_code: bool = True,
     row_key: RowKey = NO_ROW_KEY,
+    kinds: Mapping[str, str] = MappingProxyType({}),
 ) -> LoadedModel:
     """Load the MLflow model in `folder`. Call `admit_model` before, since loading runs the model's code.
 
@@ -117,6 +119,7 @@ def load_model(
         allow_custom_code: whether the model may bring modules of its own (`code_paths`). It must not if several models
             share a process: Python loads only the first of two modules of one name.
         row_key: the columns that identify a row, as `admit_model` returned them.
+        kinds: the kinds of the columns (`runtime.values`), as the model's signature says.
 
     Raises:
         UnservableModel: there is no model, or it brings modules although it must not.
@@ -128,7 +131,8 @@ def load_model(
     digest = digest or folder_digest(folder)
     pyfunc = mlflow.pyfunc.load_model(str(folder))
     version = version or str(described.get("model_id") or described.get("model_uuid") or "unknown")
-    return LoadedModel(version, digest, time.perf_counter() - begin, pyfunc, _signature_columns(pyfunc), row_key)
+    columns = _signature_columns(pyfunc, kinds)
+    return LoadedModel(version, digest, time.perf_counter() - begin, pyfunc, columns, row_key)
 
 
 def _read_mlmodel(folder: Path, allow_custom_code: bool) -> dict[str, Any]:
@@ -144,11 +148,14 @@ def _read_mlmodel(folder: Path, allow_custom_code: bool) -> dict[str, Any]:
     return dict(described)
 
 
-def _signature_columns(pyfunc: Any) -> tuple[Column, ...] | None:
+def _signature_columns(pyfunc: Any, kinds: Mapping[str, str]) -> tuple[Column, ...] | None:
     schema = pyfunc.metadata.get_input_schema()
     if schema is None or schema.is_tensor_spec() or not schema.has_input_names():
         return None
-    return tuple(Column(spec.name, getattr(spec.type, "name", str(spec.type)), spec.required) for spec in schema.inputs)
+    return tuple(
+        Column(spec.name, getattr(spec.type, "name", str(spec.type)), spec.required, kinds.get(spec.name, ""))
+        for spec in schema.inputs
+    )
 
 
 def _parse_with_mlflow(body: bytes, content_type: str, schema: Any) -> tuple[Any, dict[str, Any] | None]:

@@ -85,6 +85,7 @@ def main() -> int:
             digest=digest,
             allow_custom_code=allow_custom_code,
             row_key=statement.row_key,
+            kinds=statement.permissions.kinds,
         )
     except Exception as cause:
         logging.exception("the model in %s does not load", folder)

@@ -38,11 +38,15 @@ class UntrustedSignature(Exception):
 
 @dataclass(frozen=True)
 class ModelPermissions:
-    """What the signer allows a model beyond the defaults of `admission`; nothing by default."""
+    """What the signer allows a model beyond the defaults of `admission`; nothing by default.
+
+    `kinds` are the kinds of the model's columns (`runtime.values`); empty for a model of an earlier release.
+    """
 
     loaders: tuple[str, ...] = ()
     trusted_types: tuple[str, ...] = ()
     allow_custom_code: bool = False
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,9 @@ class SignedStatement:
         """The permissions that the signer gives the model."""
         allow = self.about.get("allow", {})
         loaders, types = allow.get("loaders", ()), allow.get("trusted_types", ())
-        return ModelPermissions(
-            tuple(map(str, loaders)), tuple(map(str, types)), allow.get("allow_custom_code") is True
-        )
+        code = allow.get("allow_custom_code") is True
+        kinds = {str(name): str(kind) for name, kind in dict(self.about.get("kinds", {})).items()}
+        return ModelPermissions(tuple(map(str, loaders)), tuple(map(str, types)), code, kinds)
 
     @property
     def row_key(self) -> RowKey:

@@ -1,6 +1,5 @@
 """DuckDB in this process: the default engine, for data that fit the disk of one machine."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from blocks.engines.common import (
     shorten,
     write_batches,
 )
+from runtime.duckdb_files import scan_sql
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -114,8 +114,7 @@ class DuckDBEngine(Engine):
             connection.register(f"files of {name}", self._s3_dataset(files))
             scan = f"FROM {_quote_name(f'files of {name}')}"
         else:
-            listed = ", ".join("'" + _escape_glob(file).replace("'", "''") + "'" for file in files)
-            scan = f"FROM read_parquet([{listed}], union_by_name = true)"
+            scan = f"FROM {scan_sql(files, 'union_by_name = true')}"
         relation = connection.sql(f"SELECT * {scan}")
         # DuckDB evaluates comparisons and minima by the files' statistics, which ignore NaN, and would lose rows. TRY
         # does not change values, but hides the statistics; only floats are read through it.
@@ -150,11 +149,6 @@ def _one_query(connection: "DuckDBPyConnection", sql: str) -> str:
 
 def _quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _escape_glob(file: str) -> str:
-    """Return a pattern that matches only this file: DuckDB interprets every name as a pattern."""
-    return re.sub(r"([*?\[])", r"[\1]", file)
 
 
 @contextmanager

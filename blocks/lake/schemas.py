@@ -52,7 +52,8 @@ def merged_schema(dataset: str, state: DatasetState, schema: pa.Schema) -> pa.Sc
     A column with nulls only, which has Arrow's type null, fits any type.
 
     Raises:
-        Conflict: a column has another type, or only one of the data set and the rows has buckets.
+        Conflict: a column has another type, or a name that differs in capitals alone, or only one of the data set and
+            the rows has buckets.
     """
     plain = [pa.field(column.name, column.type) for column in schema]
     if not state.arrow:
@@ -62,6 +63,12 @@ def merged_schema(dataset: str, state: DatasetState, schema: pa.Schema) -> pa.Sc
         f"{column.name!r} is {column.type}, not {existing.field(column.name).type}"
         for column in plain
         if column.name in existing.names and column.type not in (existing.field(column.name).type, pa.null())
+    ]
+    by_letters = {name.lower(): name for name in existing.names}
+    differences += [
+        f"{name!r} and {by_letters[name.lower()]!r} differ in capitals alone, and SQL reads them as one"
+        for name in schema.names
+        if by_letters.get(name.lower(), name) != name and name not in existing.names
     ]
     if (BUCKET_COLUMN in existing.names) != (BUCKET_COLUMN in schema.names):
         differences.append(f"{BUCKET_COLUMN!r} is {'missing' if BUCKET_COLUMN in existing.names else 'added'}")

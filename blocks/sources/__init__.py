@@ -39,7 +39,8 @@ def open_source(
             `s3://bucket/key`, `s3://bucket/prefix/`, or a SQLAlchemy URL such as `sqlite:///data/customers.db`.
         query: the SQL query of a database; empty for everything else.
         kinds: kind of each declared column (entity, features, target): number (float64), integer
-            (int64), flag (int8, 0 or 1), category or text (string). Columns not declared are not read.
+            (int64), flag (int8, 0 or 1), key, category or text (string), time (microseconds in UTC); see
+            `runtime.values`. Columns not declared are not read.
         watermark: for a database, the watermark column, and the value above which rows are new.
         processed: for a folder, glob or prefix, the files ingested before; they are skipped, and a changed one raises
             Rejected. None reads everything, and so does the path of a single file.

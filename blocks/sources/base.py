@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from blocks.common.errors import Rejected
-from blocks.sources.columns import ARROW_TYPES, KIND_DESCRIPTIONS, convert_column
+from blocks.sources.columns import ARROW_TYPES, Mask, changes_form, convert_column
+from runtime.values import KIND_DESCRIPTIONS, NoCanonicalForm, canonical
 
 MAX_ROW_TEXT = 500
 """Maximum number of characters of an unreadable row's text."""
@@ -49,6 +50,7 @@ class RowBatch:
 
     `table` is as in `SourceTable`; `row_numbers` (int64) are the line or row numbers; `file_index` is the index of
     their file in `Source.position_labels`; `bytes_read` is the number of bytes read for them, 0 if unknown.
+    `changed_columns` have values that earlier releases stored in another form (docs/values.md).
     """
 
     table: pa.Table
@@ -56,6 +58,7 @@ class RowBatch:
     unreadable_rows: tuple[UnreadableRow, ...] = ()
     file_index: int = 0
     bytes_read: int = 0
+    changed_columns: frozenset[str] = frozenset()
 
 
 class Source(ABC):
@@ -180,19 +183,23 @@ def to_typed_batch(
     kinds: Mapping[str, str],
     text_of: Callable[[int], str],
     earlier_unreadable: Iterable[UnreadableRow] = (),
+    converted: Mapping[str, tuple[pa.ChunkedArray, Mask]] | None = None,
 ) -> RowBatch:
     """Convert columns to their kinds; a row with a value that does not fit becomes an unreadable row.
 
     `columns` are the declared columns, as text or with the source's types; `numbers` are their line or row numbers
     (int64), and `position_label` is the text before such a number ("line"). `text_of` returns the text of a row by its
-    index. `earlier_unreadable` are the rows of the batch that were unreadable before.
+    index. `earlier_unreadable` are the rows of the batch that were unreadable before. `converted` has the columns that
+    are converted already, with a mask of the values that do not fit.
     """
-    values, reasons = {}, dict[int, str]()
+    values, reasons, changed = {}, dict[int, str](), set[str]()
     for column, kind in kinds.items():
-        values[column], bad = convert_column(columns.column(column), kind, column)
+        raw, ready = columns.column(column), (converted or {}).get(column)
+        values[column], bad = ready or convert_column(raw, kind, column)
+        if ready is None and changes_form(raw, kind):
+            changed.add(column)
         for index in np.flatnonzero(bad).tolist():
-            value = str(columns.column(column)[index].as_py())[:MAX_ROW_TEXT]
-            reasons.setdefault(index, f"not {KIND_DESCRIPTIONS[kind]}: column {column!r} holds {value!r}")
+            reasons.setdefault(index, _unfit_reason(column, kind, raw[index]))
     unreadable = [
         UnreadableRow(f"{position_label} {numbers[index].as_py()}", reasons[index], text_of(index)[:MAX_ROW_TEXT])
         for index in sorted(reasons)
@@ -203,7 +210,7 @@ def to_typed_batch(
         keep = np.ones(columns.num_rows, dtype=bool)
         keep[list(reasons)] = False
         table, numbers = table.filter(pa.array(keep)), numbers.filter(pa.array(keep))
-    return RowBatch(table, numbers, tuple(in_order))
+    return RowBatch(table, numbers, tuple(in_order), changed_columns=frozenset(changed))
 
 
 def number_range(first: int, count: int) -> pa.Array:
@@ -220,9 +227,33 @@ def row_as_json(raw: pa.Table) -> Callable[[int], str]:
     """Return a function that returns a row of the table as JSON text."""
 
     def text(index: int) -> str:
-        return json.dumps(raw.slice(index, 1).to_pylist()[0], default=str, ensure_ascii=False)
+        row = {name: _python_value(raw.column(name)[index]) for name in raw.column_names}
+        return json.dumps(row, default=str, ensure_ascii=False)
 
     return text
+
+
+def declaration_text(kinds: Mapping[str, str]) -> str:
+    """Return the declared columns as text, for digests: a key is written as text, its kind before release 0012."""
+    return repr([(column, "text" if kind == "key" else kind) for column, kind in kinds.items()])
+
+
+def _unfit_reason(column: str, kind: str, raw: pa.Scalar) -> str:
+    value = _python_value(raw)
+    reason = f"not {KIND_DESCRIPTIONS[kind]}: column {column!r} holds {str(value)[:MAX_ROW_TEXT]!r}"
+    try:
+        canonical(value, kind)
+    except NoCanonicalForm as why:
+        reason += f" ({why})" if str(why) else ""
+    return reason
+
+
+def _python_value(raw: pa.Scalar) -> object:
+    """Return the value; a time that Python cannot hold as text."""
+    try:
+        return raw.as_py()
+    except (ValueError, OverflowError):
+        return str(raw.cast(pa.string()))
 
 
 def _missing_hint(column: str, names: Sequence[str]) -> str:

@@ -1,7 +1,11 @@
-"""Conversion of columns to their declared kind, with the same result for the same value from every source."""
+"""Conversion of Arrow columns to the canonical form of their kind, the same for the same value from every source.
 
-from datetime import UTC, datetime
-from typing import Final
+`runtime.values` defines the forms. The vectorised rules here cover plain values; every other value is converted by
+`runtime.values.canonical`, one at a time.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,76 +13,72 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from blocks.common.errors import Rejected
+from runtime.values import (
+    BOOLEAN_TEXTS,
+    KIND_DESCRIPTIONS,
+    LABEL_KINDS,
+    MAX_EXACT_FLOAT,
+    MAX_MICROSECONDS,
+    MIN_MICROSECONDS,
+    NUMBER_PATTERN,
+    SCIENTIFIC_PATTERN,
+    WHOLE_FLOAT_PATTERN,
+    NoCanonicalForm,
+    canonical,
+)
 
 ARROW_TYPES: Final = {
     "number": pa.float64(),
     "integer": pa.int64(),
     "flag": pa.int8(),
     "category": pa.string(),
+    "key": pa.string(),
     "text": pa.string(),
     "time": pa.timestamp("us", tz="UTC"),
 }
 """Arrow type by column kind."""
 
-KIND_DESCRIPTIONS: Final = {
-    "number": "a number",
-    "integer": "a whole number",
-    "flag": "a flag (0 or 1)",
-    "category": "a text",
-    "text": "a text",
-    "time": "a time with a zone (such as 2026-01-31T08:00:00Z)",
-}
-"""Description of each kind, for messages such as "not a number"."""
-
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_TIME_TYPE = ARROW_TYPES["time"]
 _INTEGER = r"^-?[0-9]{1,18}$"
-_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
+_TIME = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?"
+    r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
 _FLAGS = pa.array(["0", "1", "false", "true", "0.0", "1.0"])  # odd positions mean 1
-_EXACT = 2.0**53  # above this, two whole numbers can be the same float
+_BOOLEAN_TEXTS = pa.array(list(BOOLEAN_TEXTS))
+_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 Mask = npt.NDArray[np.bool_]
 
 
 def convert_column(values: pa.ChunkedArray, kind: str, column: str) -> tuple[pa.ChunkedArray, Mask]:
-    """Return the column with its kind's type, and a mask of the values that do not fit (which are null).
-
-    Blank text and NaN become null. "NA" and "None" are ordinary text. Flags may also be written as true and false. A
-    time must have a zone, and is converted to UTC. A whole float below 2**53 becomes text without ".0", like an
-    integer.
+    """Return the column with its kind's type, and a mask of the values without a canonical form (which are null).
 
     Raises:
-        Rejected: the column is of a type that cannot be read as this kind (lists, bytes, times as numbers).
+        Rejected: the column is of a type without a canonical form of this kind, such as lists, bytes, times without
+            a zone, or booleans for a number; the message names column and type.
     """
     try:
-        return _converted(values, kind, column)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as cause:
+        plain = _decoded(values)
+        if kind == "time" and pa.types.is_timestamp(plain.type) and plain.type.tz is None:
+            raise Rejected(f"column {column!r} holds times without a zone. Give them one in the source, such as UTC.")
+        _check_type(plain.type, kind)
+        return _converted(plain, kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, NoCanonicalForm) as cause:
         raise Rejected(
             f"column {column!r} is of type {values.type}, which cannot be read as {KIND_DESCRIPTIONS[kind]} ({cause}). "
             "Convert it in the source."
         ) from cause
 
 
-def _converted(values: pa.ChunkedArray, kind: str, column: str) -> tuple[pa.ChunkedArray, Mask]:
-    plain = _decoded(values, column)
-    if kind == "number" and not is_text(plain.type):
-        return _without_nan(plain.cast(ARROW_TYPES[kind], safe=False)), np.zeros(len(plain), dtype=bool)
-    if kind == "time" and pa.types.is_timestamp(plain.type):
-        return _to_utc_timestamps(plain, column), np.zeros(len(plain), dtype=bool)
-    text, inexact = _text(plain)
-    if kind in ("category", "text"):
-        return text, inexact
-    parse = {"number": _numbers, "integer": _integers, "flag": _flags, "time": _times}[kind]
-    parsed = parse(text)
-    return parsed, inexact | _mask(pc.and_(pc.is_valid(text), pc.is_null(parsed)))
-
-
-def _decoded(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    kind = values.type
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        raise Rejected(f"column {column!r} is of type {kind}. Convert it to a number or to text.")
-    return values.cast(pa.string()) if pa.types.is_null(kind) else values
+def canonical_column(values: Iterable[object], kind: str) -> tuple[pa.ChunkedArray, Mask]:
+    """Return Python values of mixed types in their kind's type, and a mask as `convert_column` does."""
+    forms, bad = [], []
+    for value in values:
+        form, failed = _form(value, kind)
+        forms.append(form)
+        bad.append(failed)
+    return pa.chunked_array([pa.array(forms, ARROW_TYPES[kind])]), np.array(bad, dtype=bool)
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -86,22 +86,145 @@ def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _text(values: pa.ChunkedArray) -> tuple[pa.ChunkedArray, Mask]:
-    """Return the values as text, blanks as null, and a mask of the floats that are too large to be exact."""
-    inexact = np.zeros(len(values), dtype=bool)
-    if pa.types.is_floating(values.type):
-        return _text_of_floats(values)
-    text = values.cast(pa.string())
+def changes_form(values: pa.ChunkedArray, kind: str) -> bool:
+    """Return whether a column has values that releases before 0012 stored in another form: see docs/values.md."""
+    if kind not in ("category", "key"):
+        return False
+    plain = _decoded(values)
+    if not is_text(plain.type):
+        changed_type = pa.types.is_boolean(plain.type) or pa.types.is_decimal(plain.type)
+        return bool(changed_type) and plain.null_count < len(plain)
+    text = plain.cast(pa.string())
+    changed = pc.match_substring_regex(text, f"^{WHOLE_FLOAT_PATTERN}$")
+    if kind == "category":
+        changed = pc.or_(changed, pc.is_in(text, _BOOLEAN_TEXTS))
+    return bool(pc.any(changed).as_py())
+
+
+def _form(value: object, kind: str) -> tuple[Any, bool]:
+    try:
+        return canonical(value, kind), False
+    except NoCanonicalForm:
+        return None, True
+
+
+def _decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the values without dictionary, run ends or extension type; a UUID becomes its text."""
+    kind = values.type
+    if pa.types.is_run_end_encoded(kind):
+        return _decoded(pa.chunked_array([pc.run_end_decode(chunk) for chunk in values.chunks], kind.value_type))
+    if pa.types.is_dictionary(kind):
+        return _decoded(values.cast(kind.value_type))
+    if isinstance(kind, pa.UuidType):
+        texts = [None if value is None else str(value) for value in values.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.string())])
+    if isinstance(kind, pa.BaseExtensionType) and is_text(kind.storage_type):
+        return values.cast(kind.storage_type).cast(pa.string())
+    if pa.types.is_float16(kind):
+        return values.cast(pa.float32())
+    return values.cast(pa.string()) if pa.types.is_null(kind) or is_text(kind) else values
+
+
+def _check_type(kind: pa.DataType, wanted: str) -> None:
+    """Raise NoCanonicalForm for a type none of whose values has a canonical form."""
+    t = pa.types
+    number = t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind)
+    fits = (
+        is_text(kind)
+        or {
+            "number": number,
+            "integer": number,
+            "flag": number or t.is_boolean(kind),
+            "key": number or t.is_date(kind),
+            "category": number or t.is_date(kind) or t.is_boolean(kind),
+            "text": number or t.is_date(kind) or t.is_boolean(kind),
+            "time": t.is_timestamp(kind),
+        }[wanted]
+    )
+    if not fits:
+        raise NoCanonicalForm(f"{kind} has no canonical form as {KIND_DESCRIPTIONS[wanted]}")
+
+
+def _converted(plain: pa.ChunkedArray, kind: str) -> tuple[pa.ChunkedArray, Mask]:
+    if kind == "time" and not is_text(plain.type):
+        return _times_of_timestamps(plain)
+    if kind == "number" and not is_text(plain.type):
+        return _numbers_of_numbers(plain), np.zeros(len(plain), dtype=bool)
+    if kind in LABEL_KINDS:
+        return _labels_of_text(plain, kind) if is_text(plain.type) else _labels_of_numbers(plain, kind)
+    text, bad = (plain, None) if is_text(plain.type) else _labels_of_numbers(plain, "text")
+    text = _without_blanks(text)
+    parse = {"number": _numbers, "integer": _integers, "flag": _flags, "time": _times_of_text}[kind]
+    parsed = parse(text)
+    failed = _mask(pc.and_(pc.is_valid(text), pc.is_null(parsed)))
+    parsed, failed = _with_others(parsed, text, failed, kind)
+    return parsed, failed if bad is None else failed | bad
+
+
+def _with_others(
+    parsed: pa.ChunkedArray, values: pa.ChunkedArray, others: Mask, kind: str
+) -> tuple[pa.ChunkedArray, Mask]:
+    """Return the column with the canonical form of the values that the fast rules left out, and those without one.
+
+    Each distinct value is converted once.
+    """
+    if not others.any():
+        return parsed, others
+    left = values.filter(pa.array(others)).combine_chunks()
+    left = left.dictionary_encode() if len(left) else left
+    forms = [_form(value, kind) for value in left.dictionary.to_pylist()]
+    places = left.indices.to_numpy(zero_copy_only=False)
+    failed = others.copy()
+    failed[np.flatnonzero(others)] = np.array([bad for _, bad in forms], dtype=bool)[places]
+    found = pa.array([form for form, _ in forms], parsed.type).take(left.indices)
+    merged = pc.replace_with_mask(parsed.combine_chunks(), pa.array(others), found)
+    return pa.chunked_array([merged]), failed
+
+
+def _labels_of_text(text: pa.ChunkedArray, kind: str) -> tuple[pa.ChunkedArray, Mask]:
+    text = _without_blanks(text)
+    odd = pc.match_substring(text, "\0")
+    if kind != "text":
+        odd = pc.or_(odd, pc.match_substring_regex(text, f"^({WHOLE_FLOAT_PATTERN})$"))
+    if kind == "key":
+        odd = pc.or_(odd, pc.match_substring_regex(text, f"^({SCIENTIFIC_PATTERN})$"))
+    if kind == "category":
+        odd = pc.or_(odd, pc.is_in(text, _BOOLEAN_TEXTS))
+    return _with_others(text, text, _mask(odd), kind)
+
+
+def _labels_of_numbers(plain: pa.ChunkedArray, kind: str) -> tuple[pa.ChunkedArray, Mask]:
+    """Return the texts of numbers, booleans and dates: digits without a point for whole numbers."""
+    none = np.zeros(len(plain), dtype=bool)
+    if pa.types.is_boolean(plain.type):
+        return pc.if_else(plain, "True", "False"), none
+    if pa.types.is_decimal(plain.type):
+        return _with_others(pa.chunked_array([pa.nulls(len(plain), pa.string())]), plain, _mask(plain.is_valid()), kind)
+    if pa.types.is_date(plain.type):
+        days = plain.cast(pa.date32()).cast(pa.int32()).cast(pa.int64())
+        beyond = _outside(days, MIN_MICROSECONDS // 86_400_000_000, MAX_MICROSECONDS // 86_400_000_000)
+        return _null_where(pa.array(beyond), plain).cast(pa.string()), beyond
+    if not pa.types.is_floating(plain.type):
+        return plain.cast(pa.string()), none
+    numbers = _without_nan(plain)
+    whole = pc.and_(pc.equal(pc.round(numbers), numbers), pc.less(pc.abs(numbers), float(MAX_EXACT_FLOAT)))
+    digits = pc.if_else(whole, numbers, None).cast(pa.int64()).cast(pa.string())
+    others = _mask(pc.and_(pc.is_valid(numbers), pc.invert(whole)))
+    if pa.types.is_float32(plain.type):
+        return digits, others  # 0.1 is 0.10000000149011612 there
+    return _with_others(digits, numbers, others, kind)
+
+
+def _without_blanks(text: pa.ChunkedArray) -> pa.ChunkedArray:
     blank = pc.equal(pc.utf8_trim_whitespace(text), "")
-    return (_null_where(blank, text) if pc.any(blank).as_py() else text), inexact
+    return _null_where(blank, text) if pc.any(blank).as_py() else text
 
 
-def _text_of_floats(values: pa.ChunkedArray) -> tuple[pa.ChunkedArray, Mask]:
-    exact = _without_nan(values.cast(pa.float64()))
-    inexact = _mask(pc.greater_equal(pc.abs(exact), _EXACT))
-    whole = pc.and_(pc.equal(pc.round(exact), exact), pc.less(pc.abs(exact), _EXACT))
-    digits = pc.if_else(whole, exact, None).cast(pa.int64()).cast(pa.string())
-    return pc.coalesce(digits, exact.cast(pa.string())), inexact
+def _numbers_of_numbers(plain: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the nearest double of each number; Arrow's own cast of decimals is not always the nearest."""
+    if pa.types.is_decimal(plain.type):
+        plain = plain.cast(pa.string())
+    return _without_nan(plain.cast(pa.float64(), safe=False))
 
 
 def _numbers(text: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -112,7 +235,7 @@ def _numbers(text: pa.ChunkedArray) -> pa.ChunkedArray:
     except pa.ArrowInvalid:
         pass  # at least one is not a number: check each
     trimmed = pc.utf8_trim_whitespace(text)
-    return pc.if_else(pc.match_substring_regex(trimmed, _NUMBER), trimmed, None).cast(pa.float64())
+    return pc.if_else(pc.match_substring_regex(trimmed, f"^({NUMBER_PATTERN})$"), trimmed, None).cast(pa.float64())
 
 
 def _integers(text: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -125,27 +248,33 @@ def _flags(text: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.bit_wise_and(pc.index_in(lower, value_set=_FLAGS), 1).cast(pa.int8())
 
 
-def _to_utc_timestamps(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
-    """Convert to whole microseconds in UTC; finer digits are cut off."""
-    if values.type.tz is None:
-        raise Rejected(f"column {column!r} holds times without a zone. Give them one in the source, such as UTC.")
-    return values.cast(ARROW_TYPES["time"], safe=False)
+def _times_of_timestamps(values: pa.ChunkedArray) -> tuple[pa.ChunkedArray, Mask]:
+    """Return the times in microseconds; without a form is one that is finer, or outside the years 1 to 9999."""
+    counts = values.cast(pa.timestamp(values.type.unit)).cast(pa.int64())
+    if values.type.unit == "ns":
+        numbers = pc.fill_null(counts, 0).to_numpy()
+        bad = numbers % 1_000 != 0
+    else:
+        factor = _MICROSECONDS[values.type.unit]
+        bad = _outside(counts, -(-MIN_MICROSECONDS // factor), MAX_MICROSECONDS // factor)
+    kept = _null_where(pa.array(bad), values) if bad.any() else values
+    return kept.cast(_TIME_TYPE), bad
 
 
-def _times(text: pa.ChunkedArray) -> pa.ChunkedArray:
+def _times_of_text(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the times of plain texts; null for every other one."""
     trimmed = pc.utf8_trim_whitespace(text)
     written = pc.if_else(pc.match_substring_regex(trimmed, _TIME), trimmed, None)
     try:
-        return written.cast(ARROW_TYPES["time"])
-    except pa.ArrowInvalid:  # at least one is not a valid date: check each
-        return pa.chunked_array([pa.array(map(_parse_time, written.to_pylist()), ARROW_TYPES["time"])])
+        times = written.cast(_TIME_TYPE)
+    except pa.ArrowInvalid:  # at least one is not a valid date: each is converted by `canonical`
+        return pa.chunked_array([pa.nulls(len(text), _TIME_TYPE)])
+    outside = _outside(times.cast(pa.int64()), MIN_MICROSECONDS, MAX_MICROSECONDS)
+    return _null_where(pa.array(outside), times) if outside.any() else times
 
 
-def _parse_time(text: str | None) -> datetime | None:
-    try:
-        return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+def _outside(counts: pa.ChunkedArray, least: int, most: int) -> Mask:
+    return _mask(pc.or_(pc.less(counts, least), pc.greater(counts, most)))
 
 
 def _without_nan(numbers: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -153,7 +282,7 @@ def _without_nan(numbers: pa.ChunkedArray) -> pa.ChunkedArray:
     return _null_where(nan, numbers) if pc.any(nan).as_py() else numbers
 
 
-def _null_where(mask: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:
+def _null_where(mask: Any, values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(mask, pa.scalar(None, values.type), values)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.sources.base import RowBatch, Source
+from blocks.sources.base import RowBatch, Source, declaration_text
 from blocks.sources.csv_files import csv_batches
 from blocks.sources.file_listing import (
     ROW_UNIT,
@@ -76,7 +76,7 @@ class FileSource(Source):
 
     def content_digest(self) -> str:
         """Return a digest over the declaration and the SHA-256 of each file; file names do not count."""
-        digest = hashlib.sha256(repr(list(self.kinds.items())).encode())
+        digest = hashlib.sha256(declaration_text(self.kinds).encode())
         for file, content in zip(self.files, self._contents, strict=True):
             digest.update(f"\n{file.suffix} {content.content.removeprefix('sha256 ')}".encode())
         return digest.hexdigest()

@@ -14,12 +14,14 @@ import pyarrow.compute as pc
 
 from blocks.common.errors import Rejected
 from blocks.sources.base import MAX_ROW_TEXT, RowBatch, Source, UnreadableRow, missing_columns_error, to_typed_batch
-from blocks.sources.columns import KIND_DESCRIPTIONS
+from blocks.sources.columns import Mask, canonical_column
 from blocks.sources.file_listing import SourceFile
 from blocks.sources.text_blocks import TextBlock, check_text, map_ordered, read_blocks
+from runtime.values import KIND_DESCRIPTIONS, LABEL_KINDS
 
 _NOT_AN_OBJECT = "not a JSON object"
 _DUPLICATE_NAME = "duplicate name"
+_NOT_A_NUMBER = "(?i)nan|inf"
 
 QUARANTINE_COLUMNS: Mapping[str, str] = {"position": "text", "reason": "text", "key": "text", "row": "text"}
 """The columns that identify a quarantine file."""
@@ -48,8 +50,8 @@ def json_batches(file: SourceFile, kinds: Mapping[str, str], ignored: dict[str, 
 def _parse_json_rows(texts: pa.Array, kinds: Mapping[str, str]) -> tuple[pa.Table, list[str], pa.Array]:
     """Parse JSON objects into the declared columns as text, all names, and the reason why a row is unreadable.
 
-    The reason is null for a readable row. Text, numbers, true and false are taken as written; null and missing names
-    are null. A row with a list or an object as a column's value is unreadable.
+    The reason is null for a readable row. Null and missing names are null. A row is unreadable if a column's value is a
+    list or an object, or NaN or Infinity, which some programs write although JSON does not have them.
     """
     import duckdb  # imported here, since it takes 0.1 s
 
@@ -63,7 +65,9 @@ def _parse_json_rows(texts: pa.Array, kinds: Mapping[str, str]) -> tuple[pa.Tabl
     columns = {}
     for index, (column, kind) in enumerate(kinds.items()):
         columns[column] = pc.list_element(values, index) if len(values) else pa.array([], pa.string())
-        nested = pc.is_in(pc.list_element(types, index), _NESTED) if len(values) else pa.array([], pa.bool_())
+        token = pc.list_element(types, index) if len(values) else pa.array([], pa.string())
+        columns[column], failed = _with_number_texts(columns[column], token, kind)
+        nested = pc.or_(pc.is_in(token, _NO_KEYS if kind == "key" else _NESTED), failed)
         reason = pc.binary_join_element_wise(
             f"not {KIND_DESCRIPTIONS[kind]}: column {column!r} holds '",
             pc.utf8_slice_codeunits(columns[column], 0, MAX_ROW_TEXT),
@@ -74,13 +78,35 @@ def _parse_json_rows(texts: pa.Array, kinds: Mapping[str, str]) -> tuple[pa.Tabl
     return pa.table(columns), [name for (name,) in names], reasons
 
 
+def _with_number_texts(values: pa.Array, types: pa.Array, kind: str) -> tuple[pa.Array, pa.Array]:
+    """Return the values, JSON numbers of a key or category in their canonical text, and which of them have none."""
+    floats = pc.and_(pc.equal(types, "DOUBLE"), pc.invert(pc.match_substring_regex(values, "^-?[0-9]+$")))
+    floats = pc.fill_null(floats, False)
+    if kind not in LABEL_KINDS or not pc.any(floats).as_py():
+        return values, pa.repeat(pa.scalar(False), len(values))
+    tokens = values.filter(floats)
+    found, failed = canonical_column(map(float, tokens.to_pylist()), kind)
+    failed |= np.asarray(pc.match_substring_regex(tokens, _NOT_A_NUMBER))
+    kept = pc.coalesce(found, tokens).combine_chunks()  # the reason shows the value
+    return pc.replace_with_mask(values, floats, kept), _spread(failed, floats)
+
+
+def _spread(failed: Mask, floats: pa.Array) -> pa.Array:
+    spread = floats.to_numpy(zero_copy_only=False).copy()
+    spread[spread] = failed
+    return pa.array(spread)
+
+
 _NESTED = pa.array(["OBJECT", "ARRAY"])
+_NO_KEYS = pa.array(["OBJECT", "ARRAY", "BOOLEAN"])
 _IS_OBJECT_SQL = "CASE WHEN json_valid(text) THEN json_type(text) = 'OBJECT' ELSE false END"
+_REPEATED_NAME_SQL = "list_filter(names, lambda name: len(list_filter(names, lambda other: other = name)) > 1)[1]"
 _PARSE_SQL = f"""
     SELECT CASE WHEN good THEN json_extract_string(text, $paths) END AS found,
            CASE WHEN good THEN json_type(text, $paths) END AS types,
            CASE WHEN NOT good THEN '{_NOT_AN_OBJECT}'
-                WHEN len(names) <> len(list_distinct(names)) THEN '{_DUPLICATE_NAME}' END AS broken
+                WHEN len(names) <> len(list_distinct(names))
+                THEN '{_DUPLICATE_NAME} ''' || {_REPEATED_NAME_SQL} || '''' END AS broken
     FROM (SELECT text, {_IS_OBJECT_SQL} AS good, CASE WHEN {_IS_OBJECT_SQL} THEN json_keys(text) END AS names
           FROM lines)
 """  # noqa: S608  (constants only)

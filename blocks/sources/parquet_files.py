@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ from blocks.common.errors import Rejected
 from blocks.sources.base import RowBatch, check_names, number_range, row_as_json, to_typed_batch
 from blocks.sources.columns import is_text
 from blocks.sources.file_listing import SourceFile
+from runtime.duckdb_files import scan_sql
+from runtime.values import BOOLEAN_TEXTS, LABEL_KINDS, SCIENTIFIC_PATTERN, WHOLE_FLOAT_PATTERN
 
 BATCH_ROWS = 65_536
 """Rows of a batch."""
@@ -25,6 +28,11 @@ WHITESPACE: Final = (
 _BUFFER = 1 << 20
 _MAX_INTEGER = 10**18 - 1
 _RESERVED_NAMES = {"file_row_number", "file_index", "filename"}  # such a column would hide DuckDB's own
+_ODD_TEXT_SQL = (
+    "contains({0}, chr(0)) OR ((contains({0}, '.') OR contains({0}, '+')) AND "
+    f"regexp_full_match({{0}}, '{WHOLE_FLOAT_PATTERN}|{SCIENTIFIC_PATTERN}'))"
+)
+_BOOLEAN_SQL = "{0} IN (" + ", ".join(f"'{text}'" for text in BOOLEAN_TEXTS) + ")"
 
 
 def parquet_batches(file: SourceFile, kinds: Mapping[str, str], ignored: dict[str, None]) -> Iterator[RowBatch]:
@@ -43,7 +51,7 @@ def parquet_batches(file: SourceFile, kinds: Mapping[str, str], ignored: dict[st
             raw = pa.Table.from_batches([batch])
             piece = to_typed_batch(raw, number_range(first, raw.num_rows), file.position_label, kinds, row_as_json(raw))
             first += raw.num_rows
-            yield RowBatch(piece.table, piece.row_numbers, piece.unreadable_rows, bytes_read=int(share * raw.num_rows))
+            yield replace(piece, bytes_read=int(share * raw.num_rows))
 
 
 def columns_as_sql(
@@ -51,9 +59,10 @@ def columns_as_sql(
 ) -> Mapping[str, str] | None:
     """Return each declared column as SQL over the files, or None if a value might be unreadable.
 
-    Types and statistics alone prove that all values are readable: integers as numbers, numbers in a small enough
-    range, text as text. Files with page checksums must be read here, since the reader verifies the checksums. Adds
-    undeclared columns to `ignored`; raises the errors of `parquet_batches` about whole files.
+    Types and statistics prove that all values are readable: integers as numbers, numbers in a small enough range, text
+    as text; one pass over the texts proves that all have their canonical form. Read here instead are files with page
+    checksums, which the reader verifies, and with names that SQL confuses: nested ones, and those that differ by case
+    alone. Adds undeclared columns to `ignored`; raises the errors of `parquet_batches` about whole files.
     """
     types, footers = None, []
     for file in files:
@@ -61,13 +70,35 @@ def columns_as_sql(
             schema, footer = source.schema_arrow, source.metadata
         ignored.update(dict.fromkeys(check_names(schema.names, kinds, str(file.path))))
         file_types = {column: schema.field(column).type for column in kinds}
-        if types not in (None, file_types) or _RESERVED_NAMES & set(schema.names) or has_checksums(file.path, footer):
+        nested = any(map(pa.types.is_nested, schema.types))
+        confused = nested or len({name.lower() for name in schema.names}) < len(schema)
+        reserved = any(name.lower() in _RESERVED_NAMES for name in schema.names)
+        if types not in (None, file_types) or confused or reserved or has_checksums(file.path, footer):
             return None
         types = file_types
         footers.append(footer)
     expressions = {c: _as_sql(c, kind, types[c], footers) for c, kind in kinds.items()} if types else {}
     plain = {column: sql for column, sql in expressions.items() if sql is not None}
-    return plain if len(plain) == len(expressions) else None
+    if len(plain) < len(expressions) or (types and _have_odd_texts(files, kinds, types)):
+        return None
+    return plain
+
+
+def _have_odd_texts(files: Sequence[SourceFile], kinds: Mapping[str, str], types: Mapping[str, pa.DataType]) -> bool:
+    """Return whether a text has another canonical form, or none: see `runtime.values.label_text`."""
+    import duckdb  # imported here, since it takes 0.1 s
+
+    tests = []
+    for column, kind in kinds.items():
+        values = types[column].value_type if pa.types.is_dictionary(types[column]) else types[column]
+        if kind in LABEL_KINDS and is_text(values):
+            test = f"{_ODD_TEXT_SQL} OR {_BOOLEAN_SQL}" if kind == "category" else _ODD_TEXT_SQL
+            tests.append(test.format(quote_name(column)))
+    if not tests:
+        return False
+    found = f"SELECT 1 FROM {scan_sql([str(file.path) for file in files])} WHERE {' OR '.join(tests)} LIMIT 1"  # noqa: S608
+    with duckdb.connect(config={"threads": 2}) as connection:
+        return connection.execute(found).fetchone() is not None
 
 
 def has_checksums(path: Path, footer: pq.FileMetaData) -> bool:
@@ -98,9 +129,13 @@ def min_and_max(footers: Sequence[pq.FileMetaData], column: str) -> tuple[Any, A
             statistics = chunk.statistics
             if statistics is None or (not statistics.has_min_max and statistics.null_count != chunk.num_values):
                 return None
-            if statistics.has_min_max:
-                lowest.append(statistics.min)
-                highest.append(statistics.max)
+            try:
+                limits = (statistics.min, statistics.max) if statistics.has_min_max else None
+            except (OverflowError, ValueError):  # a time that Python cannot hold
+                return None
+            if limits:
+                lowest.append(limits[0])
+                highest.append(limits[1])
     return (min(lowest), max(highest)) if lowest else (0, 0)
 
 
@@ -116,13 +151,14 @@ def _as_sql(column: str, kind: str, type_: pa.DataType, footers: Sequence[pq.Fil
         exact = f"CAST({name} AS DOUBLE)" if whole else None
         # Not nullif(…, 'NaN'): statistics ignore NaN, so DuckDB would assume that the comparison is always false.
         return f"CASE WHEN isnan({name}) THEN NULL ELSE CAST({name} AS DOUBLE) END" if real else exact
-    if kind in ("category", "text"):
+    if kind in LABEL_KINDS:
         plain = f"CAST({name} AS VARCHAR)" if whole else None
         values = type_.value_type if pa.types.is_dictionary(type_) else type_
         return _text_as_sql(name) if is_text(values) else plain
     if kind == "time":
-        exact_time = pa.types.is_timestamp(type_) and type_.tz is not None and type_.unit != "ns"
-        return f"CAST({name} AS TIMESTAMPTZ)" if exact_time else None
+        exact_time = pa.types.is_timestamp(type_) and type_.tz is not None and type_.unit in ("ms", "us")
+        ends = min_and_max(footers, column) if exact_time else None
+        return f"CAST({name} AS TIMESTAMPTZ)" if ends is not None else None
     to, least, most = ("TINYINT", 0, 1) if kind == "flag" else ("BIGINT", -_MAX_INTEGER, _MAX_INTEGER)
     limits = min_and_max(footers, column) if whole else None
     fits = limits is not None and least <= limits[0] and limits[1] <= most
@@ -137,7 +173,7 @@ def _text_as_sql(name: str) -> str:
 
 def _column_index(footer: pq.FileMetaData, column: str) -> int:
     group = footer.row_group(0)
-    return next(i for i in range(footer.num_columns) if group.column(i).path_in_schema == column)
+    return next(i for i in range(footer.num_columns) if group.column(i).path_in_schema == column)  # no nested ones
 
 
 @contextmanager

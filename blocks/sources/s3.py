@@ -14,7 +14,7 @@ from typing import Any
 
 from blocks.common.aws.clients import error_code
 from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
-from blocks.sources.base import RowBatch, Source
+from blocks.sources.base import RowBatch, Source, declaration_text
 from blocks.sources.file_listing import (
     GLOB_CHARACTERS,
     POSITION_UNITS,
@@ -76,7 +76,7 @@ class S3Source(Source):
 
     def content_digest(self) -> str:
         """Return a digest over the declaration and key, size and ETag of each object; nothing is downloaded."""
-        lines = [repr(list(self.kinds.items())), *(f"{o.key}\t{o.size_bytes}\t{o.etag}" for o in self._objects)]
+        lines = [declaration_text(self.kinds), *(f"{o.key}\t{o.size_bytes}\t{o.etag}" for o in self._objects)]
         return text_digest("\n".join([self._bucket, *lines]))
 
     def has_no_new_rows(self) -> bool:
@@ -151,7 +151,8 @@ def _list_objects(bucket: str, key: str, named: str) -> tuple[_ListedObject, ...
             for page in pages
             for entry in page.get("Contents", ())
         ]
-    chosen = sorted((o for o in objects if _is_selected(o.key, key, fixed)), key=lambda o: o.key)
+    literal = [listed for listed in objects if listed.key == key]  # a key may hold the letters of a pattern
+    chosen = literal or sorted((o for o in objects if _is_selected(o.key, key, fixed)), key=lambda o: o.key)
     if not chosen:
         raise NotFound(f"{named}: there is no object. Check bucket, key and region.")
     for one in chosen:

@@ -12,14 +12,13 @@ from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote
 
-import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.sources.base import RowBatch, Source, check_names, number_range, row_as_json, to_typed_batch
+from blocks.sources.base import RowBatch, Source, check_names, number_range
 from blocks.sources.file_listing import checked_path
-from blocks.sources.frames import column_from_values
+from blocks.sources.frames import batch_from_columns, column_from_values
 from runtime.digests import text_digest
 
 _BATCH_ROWS = 20_000
@@ -146,8 +145,8 @@ class QuerySource(Source):
                 self._highest = Watermark.highest(
                     values, self._highest, f"{self.description}", first, self._since.column
                 )
-            raw = pa.table({column: column_from_values(columns[column]) for column in self.kinds})
-            yield to_typed_batch(raw, number_range(first, count), "row", self.kinds, row_as_json(raw))
+            typed = {column: column_from_values(columns[column], kind) for column, kind in self.kinds.items()}
+            yield batch_from_columns(typed, number_range(first, count), self.kinds)
             first += count
 
     def _filtered_query(self, connection: sa.Connection) -> str:

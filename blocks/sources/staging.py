@@ -23,7 +23,7 @@ class StagedSource:
     """Rows in Parquet files: staged and typed, or the source's own files with each column as SQL (`column_sql`).
 
     `unreadable_files` have the unreadable rows (position, reason, text). `finite_columns` are the columns without an
-    infinity, according to the files' statistics.
+    infinity, according to the files' statistics. `changed_columns` are as in `RowBatch`.
     """
 
     files: tuple[Path, ...]
@@ -33,6 +33,7 @@ class StagedSource:
     finite_columns: frozenset[str]
     unreadable_files: tuple[Path, ...] = ()
     unreadable_row_count: int = 0
+    changed_columns: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -87,8 +88,10 @@ def stage_rows(
     file_field, row_field = pa.field(FILE_COLUMN, pa.int32()), pa.field(ROW_COLUMN, pa.int64())
     rows_writer = _Writer(folder / "rows.parquet", pa.schema([*schema, file_field, row_field]))
     unreadable_writer = _Writer(folder / "unreadable.parquet", _UNREADABLE_SCHEMA)
+    changed: frozenset[str] = frozenset()
     for batch in source.batches():
         on_batch(batch)
+        changed |= batch.changed_columns
         file = pa.repeat(pa.scalar(batch.file_index, pa.int32()), batch.table.num_rows)
         table = batch.table.append_column(file_field, file).append_column(row_field, batch.row_numbers)
         rows_writer.write(table.cast(rows_writer.schema))
@@ -99,7 +102,9 @@ def stage_rows(
     files = rows_writer.close()
     finite = _finite([pq.read_metadata(file) for file in files], source)
     unreadable_files = unreadable_writer.close()
-    return StagedSource(files, None, schema, rows_writer.rows, finite, unreadable_files, unreadable_writer.rows)
+    return StagedSource(
+        files, None, schema, rows_writer.rows, finite, unreadable_files, unreadable_writer.rows, changed
+    )
 
 
 def _finite(footers: list[pq.FileMetaData], source: Source) -> frozenset[str]:

@@ -8,7 +8,7 @@ from queue import Empty, Queue
 from blocks.endpoints.golden import difference
 from runtime import admission, scoring
 from runtime.digests import folder_digest
-from runtime.signatures import RowKey
+from runtime.signatures import SignedStatement
 from services.model_server.state import ReleaseRequest
 
 
@@ -42,11 +42,11 @@ def load_release(order: ReleaseRequest, folder: Path, seconds: float, keys: Sequ
         problem = f"{artifact} has the digest {digest}, not {order.digest}; the copy was changed or is another model"
         raise ReleaseRefused(409, "Corrupt", problem)
     try:
-        row_key = admission.admit_model(artifact, keys).row_key
+        statement = admission.admit_model(artifact, keys)
     except (admission.UntrustedSignature, admission.UnsafeModel) as no:
         raise ReleaseRefused(422, "Rejected", f"version {order.version} is not loaded: {no}") from no
     answers: Queue[scoring.LoadedModel | Exception] = Queue()
-    threading.Thread(target=_load_in_thread, args=(order, artifact, row_key, answers), daemon=True).start()
+    threading.Thread(target=_load_in_thread, args=(order, artifact, statement, answers), daemon=True).start()
     try:
         outcome = answers.get(timeout=seconds)
     except Empty:
@@ -68,11 +68,19 @@ def check_golden_request(order: ReleaseRequest, model: scoring.LoadedModel) -> N
 
 
 def _load_in_thread(
-    order: ReleaseRequest, artifact: Path, row_key: RowKey, answers: "Queue[scoring.LoadedModel | Exception]"
+    order: ReleaseRequest,
+    artifact: Path,
+    statement: SignedStatement,
+    answers: "Queue[scoring.LoadedModel | Exception]",
 ) -> None:
     try:
         model = scoring.load_model(
-            artifact, order.version, digest=order.digest, allow_custom_code=False, row_key=row_key
+            artifact,
+            order.version,
+            digest=order.digest,
+            allow_custom_code=False,
+            row_key=statement.row_key,
+            kinds=statement.permissions.kinds,
         )
         check_golden_request(order, model)
         answers.put(model)

@@ -20,7 +20,7 @@ from tasks.ingestion.datasets import (
     quarantine_dataset,
     watermark_filter,
 )
-from tasks.ingestion.rules.acceptance import PartitionedRows, StagedRows, partition_rows
+from tasks.ingestion.rules.acceptance import LOOKALIKE_NOTE, PartitionedRows, StagedRows, partition_rows
 from tasks.ingestion.rules.quarantine import ingest_summary
 from tasks.ingestion.rules.row_checks import STAGED_TABLE, RowRules, staged_relation_sql
 from tasks.shared.progress import Progress
@@ -30,6 +30,9 @@ from tasks.shared.rules.markdown import escape_markdown
 from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.rows.content import ContentDigest
 from tasks.validation.rules.report import markdown_cell
+
+VALUES_NOTE, VALUES_VERSION = "values", "2"
+"""The note of snapshots whose values have the canonical forms of docs/values.md."""
 
 _MEMORY_MB = 600
 _THREADS = 2
@@ -102,7 +105,7 @@ def ingest_rows(
         if hint := _placeholder_hint(partitioned, data.column_kinds):
             counts["look here"] = hint
         origin = {"redriven_from": redrive} if redrive else {}
-        notes = {**partitioned.notes, **source.snapshot_notes(), **counts, **origin}
+        notes = {**partitioned.notes, **source.snapshot_notes(), **counts, **origin, VALUES_NOTE: VALUES_VERSION}
         expected_latest = lake_read.id if lake_read else ""
         return _append_snapshots(lake, data, source, partitioned, key, notes, expected_latest, progress)
 
@@ -135,6 +138,7 @@ def partition_source(
         unreadable_files=[str(file) for file in staged.unreadable_files],
         unreadable_rows=staged.unreadable_row_count,
         ignored=source.undeclared_columns,
+        changed_columns=staged.changed_columns,
     )
     classes, finite = data.classes or None, staged.finite_columns
     rules = RowRules(staged.schema, data.entity, data.target, classes, finite, data.unique, data.group)
@@ -142,8 +146,15 @@ def partition_source(
     limits = {"memory_limit_mb": _MEMORY_MB, "threads": _THREADS, "batch_rows": _BATCH_ROWS}
     engine = DuckDBEngine.model_validate({**limits, "spill": _ensure_folder(folder / "spill")})
     keys = lake.files(lake_read) if lake_read else ()
+    older = lake_read and any(each.notes.get(VALUES_NOTE) != VALUES_VERSION for each in lake_read.snapshots)
     return partition_rows(
-        engine, rows, rules, folder / "checked", lake_keys=keys, max_quarantined_share=max_quarantined_share
+        engine,
+        rows,
+        rules,
+        folder / "checked",
+        lake_keys=keys,
+        lake_columns=[name for name, _ in lake_read.schema] if lake_read and older else (),
+        max_quarantined_share=max_quarantined_share,
     )
 
 
@@ -250,10 +261,12 @@ def _create_ingest_artifact(
     with only_reports("the examples of quarantined rows") as shown:
         if partitioned.quarantined and not examples:  # the quarantine was appended before a crash
             examples = list(partitioned.quarantined_examples(_QUARANTINED_ROWS_SHOWN))[:_QUARANTINED_ROWS_SHOWN]
+    alike = partitioned.notes.get(LOOKALIKE_NOTE, "")
     lines = [
         f"**{snapshot.dataset}**: {partitioned.rows_in} rows in = {snapshot.rows} accepted "
         f"+ {partitioned.quarantined} quarantined, as snapshot `{snapshot.id}`.",
         *(["", markdown_cell(snapshot.notes["look here"])] if "look here" in snapshot.notes else []),
+        *([f"These stay apart, but {LOOKALIKE_NOTE}: {markdown_cell(alike)}."] if alike else []),
         *(["", "| where | key | why |", "|---|---|---|"] if examples else []),
         *(f"| {row['position']} | {row['key']} | {row['reason']} |" for row in examples),
         *(["", f"Examples could not be read: {escape_markdown(shown.problem)}"] if shown.problem else []),

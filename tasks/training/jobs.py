@@ -98,7 +98,7 @@ def run_training_job(
 
 
 def sign_model(env: Environment, model: TeamModel, run_id: str, version: str, artifact: Path) -> None:
-    """Sign the model's files, its row key and `serving` of model.yaml, and store the signature with the run.
+    """Sign the model's files, row key and kinds of columns, and `serving` of model.yaml; store the signature.
 
     Raises:
         Rejected: no key on this machine signs models.
@@ -110,6 +110,7 @@ def sign_model(env: Environment, model: TeamModel, run_id: str, version: str, ar
         "run": run_id,
         "allow": spec.serving.model_dump(mode="json"),
         "row_key": {"entity": spec.data.entity, "time": spec.data.time or ""},
+        "kinds": dict(spec.data.features),
     }
     signature = sign_folder(artifact, env.signing.signer("models"), subject)
     with tempfile.TemporaryDirectory() as folder:

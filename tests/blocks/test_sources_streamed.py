@@ -94,7 +94,7 @@ GOOD = {"id": "a", "age": 1, "plan": "x", "active": 1}
         ("[1, 2]", "not a JSON object"),
         ("3", "not a JSON object"),
         ("b,1,x,1", "not a JSON object"),
-        ('{"id": "b", "id": "c", "age": 1}', "duplicate name"),
+        ('{"id": "b", "id": "c", "age": 1}', "duplicate name 'id'"),
         ({**GOOD, "age": {"years": 3}}, "not a number: column 'age' holds '{\"years\":3}'"),
         ({**GOOD, "age": [3]}, "not a number: column 'age' holds '[3]'"),
         ({**GOOD, "plan": {"name": "x"}}, "not a text: column 'plan' holds '{\"name\":\"x\"}'"),

@@ -176,7 +176,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "misspelt required": (records(tenure=..., tenur=1), "does not know the column 'tenur'; did you mean 'tenure'"),
     "misspelt optional": (records(chages=1), "does not know the column 'chages'; did you mean 'charges'"),
     "extra column": (records(customer_id="7590"), "does not know the column 'customer_id'"),
-    "text for a number": (records(tenure="34"), "column 'tenure', row 1: expected a finite number, got '34'"),
+    "text for a number": (records(tenure="34 days"), "column 'tenure', row 1: expected a finite number, got '34 days'"),
     "boolean for a number": (records(tenure=True), "column 'tenure', row 1.*got True"),
     "list for a number": (records(tenure=[1]), r"column 'tenure', row 1.*got \[1\]"),
     "fraction for a whole number": (records(flag=0.5), "column 'flag', row 1: expected a whole number, got 0.5"),

@@ -4,8 +4,8 @@ The reason of a row is the first of `QUARANTINE_REASONS` that applies. An engine
 the SQL of `row_checks`, so that memory does not grow with the source.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +31,15 @@ from tasks.ingestion.rules.quarantine import (
     unreadable_table,
 )
 from tasks.ingestion.rules.row_checks import EngineLike, RowRules
+from tasks.shared.rules.model.types import is_reserved_column
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import BUCKET_COLUMN, key_text
 
+LOOKALIKE_NOTE = "differ in blanks, capitals or Unicode form alone"
+"""The note about values that are easily taken for one another."""
+
 _MAX_EXAMPLES = 3
+_LOOKALIKE_ROWS = 1_000_000
 _ROW_BITS = 40
 
 RowPositions = npt.NDArray[np.int64]
@@ -52,6 +57,7 @@ class StagedRows:
         unreadable_files: Parquet files of the rows that could not be read: position, reason, text.
         unreadable_rows: how many rows could not be read.
         ignored: columns of the source that the model does not declare.
+        changed_columns: columns with values that an earlier release stored in another form.
     """
 
     relation: str
@@ -61,6 +67,7 @@ class StagedRows:
     unreadable_files: Sequence[str] = ()
     unreadable_rows: int = 0
     ignored: Sequence[str] = ()
+    changed_columns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -166,6 +173,7 @@ def partition_rows(
     folder: Path,
     *,
     lake_keys: Sequence[str] = (),
+    lake_columns: Collection[str] = (),
     max_quarantined_share: float = 0.10,
 ) -> PartitionedRows:
     """Split the rows of a source into accepted and quarantined ones.
@@ -176,15 +184,19 @@ def partition_rows(
         rules: what a valid row looks like.
         folder: an empty folder for intermediate results, such as the positions of invalid rows.
         lake_keys: Parquet files of the lake that hold the columns of the unique key.
+        lake_columns: the lake's columns, if it has rows of a release with other forms of values; these are looked for.
         max_quarantined_share: the largest share of rows that may be quarantined.
 
     Raises:
-        Refusal: the columns cannot be checked, too large a share would be quarantined, or no row is left.
+        Refusal: the columns cannot be checked, the lake holds the same values in an old form, too large a share would
+            be quarantined, or no row is left.
     """
     _check_arguments(rules, max_quarantined_share)
+    staged = replace(staged, relation=row_checks.with_declared_classes(staged.relation, rules))
     tables = dict(staged.tables)
     if lake_keys:
         with_lake = {**tables, row_checks.LAKE_TABLE: lake_keys}
+        _refuse_old_forms(engine, staged, rules, with_lake, lake_columns)
         sql = row_checks.known_keys_sql(staged.relation, rules)
         tables |= _write_result(engine, sql, with_lake, folder / row_checks.KNOWN_KEYS_TABLE)
     known = row_checks.KNOWN_KEYS_TABLE in tables
@@ -195,7 +207,8 @@ def partition_rows(
         sql = row_checks.duplicate_rows_sql(staged.relation, rules, known=known)
         tables |= _write_result(engine, sql, {**tables, **hashes}, folder / row_checks.DUPLICATES_TABLE)
     counts = _reason_counts(engine, tables, staged.unreadable_rows)
-    partitioned = PartitionedRows(engine, staged, rules, tables, counts, _count_notes(staged, counts))
+    notes = {**_count_notes(staged, counts), **_lookalike_notes(engine, staged, rules)}
+    partitioned = PartitionedRows(engine, staged, rules, tables, counts, notes)
     _check_quarantine_share(partitioned, max_quarantined_share)
     return partitioned
 
@@ -230,9 +243,49 @@ def _reason_counts(engine: EngineLike, tables: Mapping[str, Sequence[str]], unre
     return counts
 
 
+def _refuse_old_forms(
+    engine: EngineLike,
+    staged: StagedRows,
+    rules: RowRules,
+    tables: Mapping[str, Sequence[str]],
+    lake_columns: Collection[str],
+) -> None:
+    """Refuse rows whose values the lake holds in the form of an earlier release: they would be two values."""
+    changed = sorted((staged.changed_columns - {rules.target}) & set(lake_columns))
+    columns = {**dict.fromkeys(changed, False), **({rules.entity: True} if rules.entity in lake_columns else {})}
+    for column, same in columns.items():
+        sql = row_checks.old_forms_sql(staged.relation, column, same=same)
+        if old := engine.query(sql, tables).column("old").to_pylist():
+            raise Refusal(
+                "the data set holds values of this column in the form of an earlier release",
+                where=f"column {column!r}",
+                value=old,
+                remedy="Ingest all its sources anew under another data.dataset: docs/values.md has the forms.",
+            )
+
+
+def _lookalike_notes(engine: EngineLike, staged: StagedRows, rules: RowRules) -> dict[str, str]:
+    """Return the note about values and names that differ in blanks, capitals or Unicode form alone: they stay apart."""
+    found = []
+    for column in (each.name for each in rules.schema if pa.types.is_string(each.type)):
+        is_key = column == rules.entity
+        if is_key:
+            (letters,) = engine.query(row_checks.letter_cases_sql(staged.relation, column), staged.tables).to_pylist()
+            if not letters["odd"] and not (letters["small"] and letters["capital"]):
+                continue
+        sql = row_checks.lookalikes_sql(staged.relation, column, None if is_key else _LOOKALIKE_ROWS)
+        (groups,) = engine.query(sql, staged.tables).to_pylist()
+        if groups["n"]:
+            found.append(f"column {column!r}: {groups['n']}, such as {groups['one']!r} and {groups['other']!r}")
+    declared = {name.strip().lower(): name for name in rules.schema.names}
+    similar = [(name, declared[name.strip().lower()]) for name in staged.ignored if name.strip().lower() in declared]
+    found += [f"name {name!r} beside the declared {other!r}" for name, other in similar]
+    return {LOOKALIKE_NOTE: "; ".join(found)} if found else {}
+
+
 def _check_arguments(rules: RowRules, share: float) -> None:
-    if BUCKET_COLUMN in rules.schema.names:
-        raise Refusal("the lake uses this column name itself", where=f"column {BUCKET_COLUMN!r}", remedy="Rename it.")
+    if reserved := next(filter(is_reserved_column, rules.schema.names), None):
+        raise Refusal("Ratchet adds a column of this name itself", where=f"column {reserved!r}", remedy="Rename it.")
     key_text(pa.array([], type=rules.schema.field(rules.entity).type))
     if not 0 <= share <= 1:
         raise Refusal("the largest share of quarantined rows must be from 0 to 1", value=share)

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from runtime.duckdb_files import scan_sql
+from runtime.values import BOOLEAN_TEXTS, WHOLE_FLOAT_PATTERN, label_text
 from tasks.ingestion.rules.quarantine import (
     FILE_COLUMN,
     FIRST_FILE_COLUMN,
@@ -82,6 +84,57 @@ class RowRules:
     def columns(self) -> str:
         """The declared columns of the relation `r`, in order, as SQL."""
         return ", ".join(f"r.{sql.quoted_name(column)}" for column in self.schema.names)
+
+
+def with_declared_classes(relation: str, rules: RowRules) -> str:
+    """Return the relation with the target's values as `classes` writes them: a class "true" is the canonical True."""
+    texts = [str(each) for each in rules.classes or ()]
+    other = {label_text(text, "category"): text for text in texts if label_text(text, "category") != text}
+    if not other or rules.target is None:
+        return relation
+    target = sql.quoted_name(rules.target)
+    cases = " ".join(f"WHEN {sql.text_literal(form)} THEN {sql.text_literal(text)}" for form, text in other.items())
+    return f"SELECT * REPLACE (CASE {target} {cases} ELSE {target} END AS {target}) FROM ({relation}) c"  # noqa: S608
+
+
+def old_forms_sql(relation: str, column: str, *, same: bool) -> str:
+    """Return SQL for some values of the lake that an earlier release stored in another form: see docs/values.md.
+
+    With `same` only values whose canonical form the source holds, too.
+    """
+    name = sql.quoted_name(column)
+    old, new = f"CAST(l.{name} AS VARCHAR)", f"regexp_replace(CAST(l.{name} AS VARCHAR), '\\.0+$', '')"
+    join = f"SEMI JOIN ({relation}) r ON {new} = CAST(r.{name} AS VARCHAR)" if same else ""
+    words = ", ".join(sql.text_literal(text) for text, form in BOOLEAN_TEXTS.items() if text != form)
+    booleans = "" if same else f" OR {old} IN ({words})"
+    where = f"(contains({old}, '.') AND regexp_full_match({old}, '{WHOLE_FLOAT_PATTERN}')){booleans}"
+    return f"SELECT DISTINCT {old} AS old FROM {LAKE_TABLE} l {join} WHERE {where} ORDER BY old LIMIT 3"  # noqa: S608
+
+
+def letter_cases_sql(relation: str, column: str) -> str:
+    """Return SQL that counts values with small letters, with capitals, and with blanks or letters beyond ASCII."""
+    name = sql.quoted_name(column)
+    odd = f"trim({name}) <> {name} OR strlen({name}) <> length({name})"
+    return (
+        f"SELECT count(*) FILTER ({name} <> upper({name})) AS small, "  # noqa: S608
+        f"count(*) FILTER ({name} <> lower({name})) AS capital, count(*) FILTER ({odd}) AS odd FROM ({relation}) r"
+    )
+
+
+def lookalikes_sql(relation: str, column: str, limit: int | None = None) -> str:
+    """Return SQL for values that differ from another one in blanks, capitals or Unicode form alone.
+
+    It gives their number `n` (of groups) and an example as `one` and `other`.
+    """
+    name, rows = sql.quoted_name(column), f"({relation}) r"
+    if limit is not None:
+        rows = f"(SELECT {name} FROM {rows} LIMIT {limit}) r"  # noqa: S608
+    values = f"SELECT DISTINCT {name} AS v FROM {rows} WHERE {name} IS NOT NULL"  # noqa: S608
+    groups = (
+        f"SELECT min(v) AS one, max(v) AS other FROM ({values}) d "  # noqa: S608
+        f"GROUP BY lower(nfc_normalize(trim(v))) HAVING count(*) > 1"
+    )
+    return f"SELECT count(*) AS n, min(one) AS one, min_by(other, one) AS other FROM ({groups}) g"  # noqa: S608
 
 
 def invalid_rows_sql(relation: str, rules: RowRules, *, known: bool) -> str:
@@ -224,8 +277,7 @@ def staged_relation_sql(columns: Mapping[str, str] | None, files: Sequence[str])
     if columns is None:
         return f"SELECT * FROM {STAGED_TABLE}"  # noqa: S608
     chosen = ", ".join(f"{value} AS {sql.quoted_name(column)}" for column, value in columns.items())
-    paths = ", ".join(map(sql.text_literal, files))
     return (
         f"SELECT {chosen}, CAST(file_index AS INTEGER) AS {FILE_COLUMN}, file_row_number + 1 AS {ROW_COLUMN} "  # noqa: S608
-        f"FROM read_parquet([{paths}])"
+        f"FROM {scan_sql(files)}"
     )

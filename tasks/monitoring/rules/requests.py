@@ -1,13 +1,13 @@
 """Logged inference requests as rows of the lake, one row per prediction, and their time windows in SQL."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
-from runtime.columns import key_text, time_text
+from runtime.values import LABEL_KINDS, NoCanonicalForm, canonical
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.parts import InferenceLogSpec
 from tasks.shared.rules.model.spec import ModelSpec
@@ -97,29 +97,21 @@ def _values(name: str, requests: Sequence[Mapping[str, Any]], counts: Sequence[i
 
 
 def _typed(kind: str, values: Sequence[Any]) -> tuple[pa.DataType, list[Any]]:
-    if kind == "key":
-        return pa.string(), [_canonical(value, key_text) for value in values]
     if kind == "time":
-        texts = [_canonical(value, time_text) for value in values]
-        return pa.timestamp("us", "UTC"), [text if text is None else datetime.fromisoformat(text) for text in texts]
-    if kind == "category":
-        return pa.string(), [None if value is None else str(value) for value in values]
-    return pa.float64(), [_number(value) for value in values]
+        return pa.timestamp("us", "UTC"), [_form(value, kind) for value in values]
+    return pa.string() if kind in LABEL_KINDS else pa.float64(), [_form(value, kind) for value in values]
 
 
-def _canonical(value: Any, read: Callable[[Any], str | None]) -> str | None:
-    """Return the canonical form of a key or time; None where it has none: such a row is not identified."""
+def _form(value: Any, kind: str) -> Any:
+    """Return the canonical form of a logged value, None for a value without one."""
     try:
-        return read(value)
-    except ValueError:
+        return canonical(value, kind)
+    except NoCanonicalForm:
         return None
 
 
 def _number(value: Any) -> float | None:
-    try:
-        return None if value is None else float({"true": 1, "false": 0}.get(str(value).lower(), value))
-    except (TypeError, ValueError):
-        return None
+    return cast("float | None", _form(value, "number"))
 
 
 def _answers(request: Mapping[str, Any], rows: int) -> list[Any]:

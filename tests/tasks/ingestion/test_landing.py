@@ -225,7 +225,7 @@ def test_a_data_set_in_which_nothing_has_landed_has_no_history(lake: Lake) -> No
 def test_the_target_is_read_as_the_task_needs_it(classes: tuple[str, ...], kind: str) -> None:
     kinds = column_kinds(HOUSES.model_copy(update={"classes": classes}))
     assert list(kinds) == ["house", "rooms", "street", "price"]
-    assert (kinds["house"], kinds["price"]) == ("text", kind)
+    assert (kinds["house"], kinds["price"]) == ("key", kind)
 
 
 def test_the_request_id_of_a_label_lands_as_text_and_may_be_blank(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from runtime.values import label_text
 from tasks.shared.rules.model.mistakes import KeyPath
 from tasks.shared.rules.model.strict_record import StrictRecord, did_you_mean, raise_problems, validation_error
 from tasks.shared.rules.model.types import Column, Dataset, Name, OneLineText, ProblemIterator, Share
@@ -24,7 +25,7 @@ class IngestSchema:
     Attributes:
         dataset: the lake's name for it.
         entity: the column that decides the bucket; never null.
-        column_kinds: the declared columns in order with their kinds: text, time, number, category or flag.
+        column_kinds: the declared columns in order with their kinds: key, time, number, category or flag.
         unique: the columns that together may occur once; rows that repeat them are duplicates.
         target: the column to predict, when the table holds it.
         classes: the values of the target in a classification.
@@ -64,7 +65,7 @@ class TableSpec(StrictRecord):
     def ingest_schema(self, data: "DataSpec") -> IngestSchema:
         """Return the ingest schema of this table of `data`."""
         own = list(self.keys.values())
-        kinds: dict[str, str] = {**dict.fromkeys(own, "text"), **({self.time: "time"} if self.time else {})}
+        kinds: dict[str, str] = {**dict.fromkeys(own, "key"), **({self.time: "time"} if self.time else {})}
         kinds |= {column: data.features[feature] for feature, column in self.columns.items() if column not in kinds}
         entity = self.keys.get(data.entity, own[0])
         unique = (*own, *([self.time] if self.time else []))
@@ -142,8 +143,8 @@ class DataSpec(StrictRecord):
         return self.tables[table].ingest_schema(self) if table != MAIN_TABLE else self._main_ingest_schema()
 
     def _main_ingest_schema(self) -> IngestSchema:
-        kinds: dict[str, str] = {self.entity: "text", **({self.time: "time"} if self.time else {})}
-        kinds |= {column: self.features.get(column, "text") for column in self.main_columns if column not in kinds}
+        kinds: dict[str, str] = {self.entity: "key", **({self.time: "time"} if self.time else {})}
+        kinds |= {column: self.features.get(column, "key") for column in self.main_columns if column not in kinds}
         kinds[self.target] = "category" if self.classes else "number"
         kinds |= {self.request_id: "text"} if self.request_id else {}
         return IngestSchema(
@@ -186,8 +187,9 @@ class DataSpec(StrictRecord):
             yield ("group",), validation_error(kind, "Declare it as a category.")
         elif self.group in self.features and self.group not in self.main_features:
             yield ("group",), validation_error("is no column of the main table", "Name a column that it holds.")
-        for number, label in enumerate(self.classes):
-            if label in self.classes[:number]:
+        labels = [label_text(label, "category") for label in self.classes]
+        for number, label in enumerate(labels):
+            if label in labels[:number]:
                 yield ("classes", number), validation_error("is there twice", "Keep one of them.")
 
     def _table_problems(self) -> ProblemIterator:
@@ -292,4 +294,4 @@ def _case_conflicts(columns: Iterable[str]) -> ProblemIterator:
 def column_kinds(data: DataSpec) -> dict[str, str]:
     """Return the columns of a row with their kinds: entity, features, target."""
     target = "category" if data.classes else "number"
-    return {data.entity: "text", **data.features, data.target: target}
+    return {data.entity: "key", **data.features, data.target: target}

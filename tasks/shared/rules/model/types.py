@@ -10,7 +10,13 @@ from pydantic_core import PydanticCustomError
 from tasks.shared.rules.model.mistakes import KeyPath
 from tasks.shared.rules.model.strict_record import validation_error
 
-_RESERVED_COLUMN = "_bucket"
+_RESERVED_COLUMNS = {"_bucket", "_request_id", "_row", "_requested_at", "_model_version", "_truth"}
+_RESERVED_PREFIXES = ("_ratchet_", "_hashed_", "_prediction")
+
+
+def is_reserved_column(name: str) -> bool:
+    """Return whether Ratchet adds columns of this name to rows: a source's column must not hide one of them."""
+    return name.lower() in _RESERVED_COLUMNS or name.lower().startswith(_RESERVED_PREFIXES)
 
 
 def _one_line(text: str) -> str:
@@ -42,8 +48,8 @@ def _dataset(text: str) -> str:
 
 
 def _column(text: str) -> str:
-    if text == _RESERVED_COLUMN:
-        raise validation_error(f"is kept for the lake's own column {_RESERVED_COLUMN}", "Rename the column.")
+    if is_reserved_column(text):
+        raise validation_error("is kept for a column that Ratchet adds itself", "Rename the column in the source.")
     return text
 
 

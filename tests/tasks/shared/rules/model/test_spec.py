@@ -72,7 +72,7 @@ def test_a_model_of_several_tables_says_what_ingest_needs_of_each():
     spec = parse_spec(JOINED, "model.yaml")
     main, accounts, weather = (spec.data.ingest_schema(name) for name in ("", "accounts", "weather"))
     assert dict(main.column_kinds) == {
-        "customer": "text",
+        "customer": "key",
         "asked_at": "time",
         "depot": "category",
         "weight": "number",
@@ -81,7 +81,7 @@ def test_a_model_of_several_tables_says_what_ingest_needs_of_each():
     assert (main.unique, main.target, main.classes) == (("customer", "asked_at"), "late", ("No", "Yes"))
     assert (accounts.dataset, accounts.entity, accounts.target) == ("accounts", "customer_id", None)
     assert dict(accounts.column_kinds) == {
-        "customer_id": "text",
+        "customer_id": "key",
         "valid_from": "time",
         "balance": "number",
         'seg"ment': "category",
@@ -94,7 +94,7 @@ def test_a_model_of_several_tables_says_what_ingest_needs_of_each():
 def test_a_model_of_one_table_lands_its_columns_as_before():
     landing = parse_spec(BINARY, "model.yaml").data.ingest_schema()
     assert list(landing.column_kinds.items()) == [
-        ("house_id", "text"), ("rooms", "number"), ("street", "category"), ("garden", "flag"), ("price", "category"),
+        ("house_id", "key"), ("rooms", "number"), ("street", "category"), ("garden", "flag"), ("price", "category"),
     ]  # fmt: skip
     assert (landing.dataset, landing.unique, landing.target) == ("houses", ("house_id",), "price")
 
