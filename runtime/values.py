@@ -27,6 +27,9 @@ KIND_DESCRIPTIONS: Final[Mapping[str, str]] = {
 }
 """Description of each kind, for messages such as "not a number"."""
 
+FORMS_VERSION: Final = "2"
+"""The version of these forms, which snapshots and model versions record; those without it are of an earlier release."""
+
 LABEL_KINDS: Final = frozenset({"key", "category", "text"})
 """The kinds whose canonical form is a text."""
 

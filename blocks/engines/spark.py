@@ -128,7 +128,7 @@ class SparkEngine(Engine):
                 spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.batch_rows))
                 frame = frame.mapInArrow(mapping, from_arrow_schema(mapping.schema))
             counted = frame.observe(counter, f.count(f.lit(1)).alias("rows"))
-            counted.write.option("compression", "zstd").parquet(parts.as_uri())
+            counted.write.option("compression", "zstd").parquet(f"file://{parts}")  # as_uri() would write "=" as %3D
             expected = int(counter.get["rows"])
         for number, part in enumerate(sorted(parts.glob("part-*.parquet"))):
             part.rename(folder / f"rows-{number:05}.parquet")
@@ -154,8 +154,8 @@ def _register(spark: "SparkSession", name: str, files: tuple[str, ...]) -> None:
     from pyspark.sql import functions as f
 
     urls = [re.sub(r"^s3://", "s3a://", file) for file in files]
-    # Without this option Spark interprets every name as a pattern.
-    reader = spark.read.option("__globPaths__", "false")
+    # Without these options Spark interprets every name as a pattern, and folders `name=value/` as columns.
+    reader = spark.read.option("__globPaths__", "false").option("recursiveFileLookup", "true")
     frame = reader.option("mergeSchema", "true").parquet(*urls)
     if len(read := frame.inputFiles()) != len(files):
         problem = f"Spark reads {len(read)} of the {len(files)} files of {name!r}, such as {files[0]}"

@@ -51,7 +51,7 @@ class InferenceInput:
     `rows_sql` is SQL over `tables` that returns `columns` (the entity as text, the time where there is one, the
     features) and the row's position: the index of its file in `files`, and its line or row number there, which is null
     for rows of the lake that their key identifies. Equal rows have equal digests. `description` names the source for
-    people.
+    people. `changed_columns` have values that earlier releases knew in another form.
     """
 
     engine: Engine
@@ -62,6 +62,7 @@ class InferenceInput:
     rows: int
     digest: str
     description: str
+    changed_columns: frozenset[str] = frozenset()
 
     def predictions_key(self, version: str) -> str:
         """Return the key of the predictions of these rows by a version."""
@@ -142,7 +143,15 @@ def input_from_source(data: DataSpec, source: str, query: str, folder: Path) -> 
     tables = {"staged": tuple(map(str, staged.files))}
     local_engine = DuckDBEngine.model_validate({"spill": folder})
     return InferenceInput(
-        local_engine, chosen, tuple(kinds), names, tables, staged.rows, digest.hexdigest(), description
+        local_engine,
+        chosen,
+        tuple(kinds),
+        names,
+        tables,
+        staged.rows,
+        digest.hexdigest(),
+        description,
+        changed_columns=staged.changed_columns,
     )
 
 

@@ -14,7 +14,7 @@ from blocks.lake.base import Lake, Snapshot
 from tasks.batch.input import InferenceInput, open_inference_input
 from tasks.batch.predictor import SOURCE_FILE_COLUMN, Predictor
 from tasks.batch.transform import choose_and_price_placement, predict_by_batch_job
-from tasks.shared.champion import approved_digest, champion_version, verified_champion_files
+from tasks.shared.champion import approved_digest, champion_version, refuse_changed_forms, verified_champion_files
 from tasks.shared.checks import report_and_require_valid
 from tasks.shared.models import TeamModel, load_model
 from tasks.shared.records import BatchInferenceResult
@@ -61,6 +61,7 @@ def predict_source(
 
     with temporary_folder(env.scratch / "score", "score-") as folder:
         rows = open_inference_input(env, data, source, query, as_of, folder)
+        refuse_changed_forms(env, model, predictor.version, rows.changed_columns & {*data.features})
         dataset = team_model.spec.own_dataset("predictions")
         kept = append_predictions(env.lake(), rows, predictor, validate_rows, folder, predict, dataset=dataset)
     return BatchInferenceResult(dataset=kept.dataset, snapshot=kept.id, rows=kept.rows, version=predictor.version)

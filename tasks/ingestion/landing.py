@@ -13,6 +13,7 @@ from blocks.sources import RowBatch, Source, open_source
 from blocks.sources.base import no_rows_error
 from blocks.sources.secret_addresses import resolve_address
 from blocks.sources.staging import StagedSource, stage_rows
+from runtime.values import FORMS_VERSION
 from tasks.ingestion.datasets import (
     dataset_snapshots,
     latest_read,
@@ -31,8 +32,8 @@ from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.rows.content import ContentDigest
 from tasks.validation.rules.report import markdown_cell
 
-VALUES_NOTE, VALUES_VERSION = "values", "2"
-"""The note of snapshots whose values have the canonical forms of docs/values.md."""
+VALUES_NOTE = "values"
+"""The note of a snapshot with the version of its values' forms (`runtime.values`)."""
 
 _MEMORY_MB = 600
 _THREADS = 2
@@ -105,7 +106,7 @@ def ingest_rows(
         if hint := _placeholder_hint(partitioned, data.column_kinds):
             counts["look here"] = hint
         origin = {"redriven_from": redrive} if redrive else {}
-        notes = {**partitioned.notes, **source.snapshot_notes(), **counts, **origin, VALUES_NOTE: VALUES_VERSION}
+        notes = {**partitioned.notes, **source.snapshot_notes(), **counts, **origin, VALUES_NOTE: FORMS_VERSION}
         expected_latest = lake_read.id if lake_read else ""
         return _append_snapshots(lake, data, source, partitioned, key, notes, expected_latest, progress)
 
@@ -146,7 +147,7 @@ def partition_source(
     limits = {"memory_limit_mb": _MEMORY_MB, "threads": _THREADS, "batch_rows": _BATCH_ROWS}
     engine = DuckDBEngine.model_validate({**limits, "spill": _ensure_folder(folder / "spill")})
     keys = lake.files(lake_read) if lake_read else ()
-    older = lake_read and any(each.notes.get(VALUES_NOTE) != VALUES_VERSION for each in lake_read.snapshots)
+    older = lake_read and any(each.notes.get(VALUES_NOTE) != FORMS_VERSION for each in lake_read.snapshots)
     return partition_rows(
         engine,
         rows,

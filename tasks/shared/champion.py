@@ -1,5 +1,6 @@
 """The champion: the deployed version according to the ledger, with its approved files."""
 
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from blocks.common.errors import NotFound
 from blocks.environment import Environment
 from blocks.records.tracking import ModelVersion
 from runtime.digests import folder_digest
+from runtime.values import FORMS_VERSION
 from tasks.approval.rules.history import champion_of
 from tasks.shared.rules.model.holdout import parse_holdout_rule
 from tasks.shared.rules.model.spec import ModelSpec
@@ -23,6 +25,22 @@ def approved_digest(env: Environment, model: str, version: str) -> str:
     """Return the digest of the approved files of a version that is or was deployed."""
     deployments = env.effects().deployments(model, env.name)
     return next(line.digest for line in deployments if line.version == version and line.status == "serving")
+
+
+VALUES_TAG = "ratchet.values"
+"""The tag of a model version with the version of the forms of values (`runtime.values`) that it was trained on."""
+
+
+def refuse_changed_forms(env: Environment, model: str, version: str, columns: Collection[str]) -> None:
+    """Refuse to predict rows by a version of an earlier release, which knows other forms of these columns' values."""
+    found = env.tracking().version(model, version) if columns else None
+    if columns and (found is None or found.tags.get(VALUES_TAG) != FORMS_VERSION):
+        raise Refusal(
+            "the version was trained by a release with other forms of values, such as true for True",
+            where=f"{model} version {version}",
+            value=sorted(columns),
+            remedy="Retrain it on data that this release has ingested: docs/values.md has the forms.",
+        )
 
 
 def verified_champion_files(env: Environment, model: str, version: str) -> Path:

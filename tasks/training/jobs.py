@@ -17,6 +17,8 @@ from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer, TrainingJob, TrainingJobState
 from runtime.digests import folder_digest
 from runtime.signatures import sign_folder
+from runtime.values import FORMS_VERSION
+from tasks.shared.champion import VALUES_TAG
 from tasks.shared.cost import log_worst_case, max_seconds, try_log_job_cost
 from tasks.shared.inventory import current_inputs
 from tasks.shared.models import TeamModel, code_provenance
@@ -240,5 +242,6 @@ def version_tags(data: TierData, code: CodeProvenance) -> dict[str, str]:
         **({"ratchet.cut_off": data.cut_off} if data.cut_off else {}),
         **({"ratchet.trained_until": data.trained_until} if data.trained_until else {}),
         "ratchet.commit": code.commit,
+        VALUES_TAG: FORMS_VERSION,
         "ratchet.uncommitted_changes": "yes" if code.patch_digest else "no",
     }

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.local import LocalLake
+from runtime.duckdb_files import scan_sql
 from tasks.shared.rules.model.data import DataSpec
 
 NUMBERS = [f"n{place}" for place in range(10)]
@@ -172,9 +173,8 @@ def scanned(files: list[str], where: str = "") -> int:
     texts = {DATA.entity, DATA.target, *CATEGORIES}
     aggregates = ", ".join(f"sum({f'strlen({name})' if name in texts else name})" for name in COLUMNS)
     with duckdb.connect(config={"threads": 2, "memory_limit": "2GB"}) as connection:
-        listed = ", ".join(f"'{file}'" for file in files)
         found = connection.execute(
-            f"SELECT count(*), {aggregates} FROM read_parquet([{listed}], union_by_name = true) {where}"
+            f"SELECT count(*), {aggregates} FROM {scan_sql(files, 'union_by_name = true')} {where}"
         )
         return int((found.fetchone() or (0,))[0])
 

@@ -201,7 +201,7 @@ def query(files: list[str], where: str = "") -> float:
     connection = duckdb.connect(config={"threads": 2})
     sums = ", ".join(f"sum({c})" for c in [*(f"f{i}" for i in range(9)), *(f"i{i}" for i in range(5)), "id"])
     words = ", ".join(f"max(t{i})" for i in range(5))
-    statement = f"SELECT {sums}, {words} FROM read_parquet(?, union_by_name=true) {where}"
+    statement = f"SELECT {sums}, {words} FROM read_parquet(?, union_by_name=true, hive_partitioning=false) {where}"
     return seconds(lambda: connection.execute(statement, [files]).fetchall())
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import duckdb
 
 from blocks.engines.duckdb import DuckDBEngine
+from runtime.duckdb_files import scan_sql
 from tasks.shared.tiers import content_digest
 from tests.benchmarks.data import COLUMNS, DATA, PEER, clocked, lake, source
 
@@ -38,8 +39,8 @@ def land(folder: Path, rows: int) -> dict[str, float]:
             with duckdb.connect() as connection:
                 connection.execute(PEER)
                 found = connection.sql(
-                    f"SELECT * EXCLUDE file_row_number, {bucket} FROM read_parquet('{folder}/source.parquet', "
-                    f"file_row_number = true) WHERE file_row_number >= {low} AND file_row_number < {high}"
+                    f"SELECT * EXCLUDE file_row_number, {bucket} FROM "
+                    f"{scan_sql([f'{folder}/source.parquet'], 'file_row_number = true')} WHERE file_row_number >= {low} AND file_row_number < {high}"
                 )
                 reader = found.to_arrow_reader(65_536)
                 lake(folder).append(DATA.dataset, reader, source="bench", key=str(part), at=datetime.now(UTC))

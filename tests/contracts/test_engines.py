@@ -548,3 +548,16 @@ def test_a_cut_off_and_its_parts_are_the_same_on_every_engine(
         sides["train" if trains and not validates and number < 9 else part].append((place,))
     assert {part: sorted(each) for part, each in found.items()} == sides
     assert all(sides.values())
+
+
+def test_files_are_read_by_their_literal_names_and_with_their_own_columns_alone(engine: Engine, tmp_path: Path) -> None:
+    below = tmp_path / "plan=pro" / "_bucket=7"
+    store(below, {"plan": ["other"], "n": [0]}, name="ab")
+    for name in ("a*", "a?", "a[b]", "a{b,c}"):
+        files = store(below, {"plan": ["basic"], "n": [1]}, name=name)
+        assert rows(engine, "SELECT plan, n FROM t", {"t": files}) == [("basic", 1)], name
+        assert engine.query("SELECT * FROM t", {"t": files}).column_names == ["plan", "n"], name
+    out = below / "out"
+    assert engine.write("SELECT plan FROM t", {"t": files}, out) == 1
+    again = tuple(map(str, sorted(out.iterdir())))
+    assert engine.query("SELECT * FROM t", {"t": again}).to_pylist() == [{"plan": "basic"}]

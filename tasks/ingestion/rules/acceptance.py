@@ -39,7 +39,6 @@ LOOKALIKE_NOTE = "differ in blanks, capitals or Unicode form alone"
 """The note about values that are easily taken for one another."""
 
 _MAX_EXAMPLES = 3
-_LOOKALIKE_ROWS = 1_000_000
 _ROW_BITS = 40
 
 RowPositions = npt.NDArray[np.int64]
@@ -267,20 +266,29 @@ def _refuse_old_forms(
 def _lookalike_notes(engine: EngineLike, staged: StagedRows, rules: RowRules) -> dict[str, str]:
     """Return the note about values and names that differ in blanks, capitals or Unicode form alone: they stay apart."""
     found = []
-    for column in (each.name for each in rules.schema if pa.types.is_string(each.type)):
-        is_key = column == rules.entity
-        if is_key:
-            (letters,) = engine.query(row_checks.letter_cases_sql(staged.relation, column), staged.tables).to_pylist()
-            if not letters["odd"] and not (letters["small"] and letters["capital"]):
-                continue
-        sql = row_checks.lookalikes_sql(staged.relation, column, None if is_key else _LOOKALIKE_ROWS)
-        (groups,) = engine.query(sql, staged.tables).to_pylist()
+    texts = [each.name for each in rules.schema if pa.types.is_string(each.type)]
+    for column in [name for name in texts if name != rules.target or rules.classes is None]:
+        if column == rules.entity and not _may_look_alike(engine, staged, column):
+            continue
+        (groups,) = engine.query(row_checks.lookalikes_sql(staged.relation, column), staged.tables).to_pylist()
         if groups["n"]:
             found.append(f"column {column!r}: {groups['n']}, such as {groups['one']!r} and {groups['other']!r}")
     declared = {name.strip().lower(): name for name in rules.schema.names}
     similar = [(name, declared[name.strip().lower()]) for name in staged.ignored if name.strip().lower() in declared]
     found += [f"name {name!r} beside the declared {other!r}" for name, other in similar]
     return {LOOKALIKE_NOTE: "; ".join(found)} if found else {}
+
+
+def _may_look_alike(engine: EngineLike, staged: StagedRows, column: str) -> bool:
+    """Return whether keys may look alike: a scan, while finding them is an aggregation over all of them."""
+    for capitals in (False, True):
+        sql = row_checks.letters_sql(staged.relation, column, capitals=capitals)
+        (found,) = engine.query(sql, staged.tables).to_pylist()
+        if found["odd"]:
+            return True
+        if not found["letters"]:
+            return False
+    return True
 
 
 def _check_arguments(rules: RowRules, share: float) -> None:

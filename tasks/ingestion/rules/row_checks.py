@@ -111,25 +111,24 @@ def old_forms_sql(relation: str, column: str, *, same: bool) -> str:
     return f"SELECT DISTINCT {old} AS old FROM {LAKE_TABLE} l {join} WHERE {where} ORDER BY old LIMIT 3"  # noqa: S608
 
 
-def letter_cases_sql(relation: str, column: str) -> str:
-    """Return SQL that counts values with small letters, with capitals, and with blanks or letters beyond ASCII."""
+def letters_sql(relation: str, column: str, *, capitals: bool) -> str:
+    """Return SQL that tells whether values have small letters (or capitals), and blanks or letters beyond ASCII.
+
+    A column without these, or with letters of one case alone, has no values that look alike.
+    """
     name = sql.quoted_name(column)
-    odd = f"trim({name}) <> {name} OR strlen({name}) <> length({name})"
-    return (
-        f"SELECT count(*) FILTER ({name} <> upper({name})) AS small, "  # noqa: S608
-        f"count(*) FILTER ({name} <> lower({name})) AS capital, count(*) FILTER ({odd}) AS odd FROM ({relation}) r"
-    )
+    odd = f"contains({name}, ' ') OR strlen({name}) <> length({name})"
+    other = f"{'lower' if capitals else 'upper'}({name})"
+    return f"SELECT bool_or({name} <> {other}) AS letters, bool_or({odd}) AS odd FROM ({relation}) r"  # noqa: S608
 
 
-def lookalikes_sql(relation: str, column: str, limit: int | None = None) -> str:
+def lookalikes_sql(relation: str, column: str) -> str:
     """Return SQL for values that differ from another one in blanks, capitals or Unicode form alone.
 
     It gives their number `n` (of groups) and an example as `one` and `other`.
     """
-    name, rows = sql.quoted_name(column), f"({relation}) r"
-    if limit is not None:
-        rows = f"(SELECT {name} FROM {rows} LIMIT {limit}) r"  # noqa: S608
-    values = f"SELECT DISTINCT {name} AS v FROM {rows} WHERE {name} IS NOT NULL"  # noqa: S608
+    name = sql.quoted_name(column)
+    values = f"SELECT DISTINCT {name} AS v FROM ({relation}) r WHERE {name} IS NOT NULL"  # noqa: S608
     groups = (
         f"SELECT min(v) AS one, max(v) AS other FROM ({values}) d "  # noqa: S608
         f"GROUP BY lower(nfc_normalize(trim(v))) HAVING count(*) > 1"
