@@ -30,10 +30,8 @@ from tasks.shared.reports import create_markdown_artifact, only_reports
 from tasks.shared.rules.markdown import escape_markdown
 from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.rows.content import ContentDigest
+from tasks.shared.tables import VALUES_NOTE
 from tasks.validation.rules.report import markdown_cell
-
-VALUES_NOTE = "values"
-"""The note of a snapshot with the version of its values' forms (`runtime.values`)."""
 
 _MEMORY_MB = 600
 _THREADS = 2

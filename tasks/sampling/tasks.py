@@ -23,7 +23,7 @@ from tasks.shared.rules.model.holdout import parse_holdout_rule
 from tasks.shared.rules.model.namespaces import base_name, namespace_part
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.promotion import is_promotable_tier
-from tasks.shared.tables import resolve_reads
+from tasks.shared.tables import VALUES_NOTE, resolve_reads
 from tasks.shared.tiers import materialise, parquet_files
 
 
@@ -97,7 +97,7 @@ def publish_rows(lake: Lake, engine: Engine, spec: ModelSpec, data: TierData, *,
     if rows is None:
         return PublishResult(dataset=name, snapshot=newest.id if newest else "", rows=0, new=False)
     source = f"{spec.name}, {data.tier} tier as of {data.as_of}"
-    notes = {MODEL_NOTE: spec.name, RULES_DIGEST_NOTE: rules, "tier": data.digest}
+    notes = {MODEL_NOTE: spec.name, RULES_DIGEST_NOTE: rules, "tier": data.digest, VALUES_NOTE: data.values}
     # Rows of the newest snapshot were left out: if another snapshot came in between, this append must fail.
     expected_latest = newest.id if newest else ""
     snapshot = lake.append(

@@ -33,7 +33,8 @@ class TierData(TaskRecord):
 
     `as_of` is the main table's snapshot, `tables` are those of the joined tables by name. `reread_as_of`
     is the as-of (a snapshot's id or a time) by which the same snapshots are read again. `data_digest` identifies the
-    read of the lake, `digest` the tier, and `holdout_digest` the content of the holdout rows in order.
+    read of the lake, `digest` the tier, and `holdout_digest` the content of the holdout rows in order. `values` is the
+    version of the forms of its values (`runtime.values`); empty if an earlier release has ingested some of them.
 
     `holdout_rule` is the canonical text of the rule, `cut_off` the time from which on rows are in the holdout, and
     `trained_until` the newest time of the training and validation rows (ISO 8601 in UTC; "" where rows have no time or
@@ -57,6 +58,7 @@ class TierData(TaskRecord):
     trained_until: str = ""
     validation_rows: int = 0
     unused_rows: int = 0
+    values: str = ""
 
     @property
     def train(self) -> Path:

@@ -34,6 +34,9 @@ from tasks.shared.rules.rows.tiers import (
     training_condition,
 )
 
+VALUES_NOTE = "values"
+"""The note of a snapshot with the version of its values' forms (`runtime.values`)."""
+
 
 @dataclass(frozen=True)
 class TableReads:
@@ -68,6 +71,12 @@ class TableReads:
         if not self.joined:
             return self.main.id
         return max(read.snapshots[-1].created_at for read in self.tables.values()).isoformat()
+
+    @property
+    def values_version(self) -> str:
+        """The version of the forms of all values; empty if a snapshot is of a release with other forms."""
+        versions = {each.notes.get(VALUES_NOTE, "") for read in self.tables.values() for each in read.snapshots}
+        return versions.pop() if len(versions) == 1 else ""
 
     def columns(self) -> dict[str, ColumnTypes]:
         """Return the columns of each table with their Arrow types as text."""

@@ -90,6 +90,7 @@ def materialise(
             "data_digest": reads.digest,
             "digest": digest,
             "holdout_rule": holdout.text,
+            "values": reads.values_version,
         }
         check_tables(spec.data, reads.columns())
         chosen = tier_rule(lake, engine, reads, spec, tier)

@@ -57,7 +57,8 @@ def train_and_register(
     tracking.close_run(run.id, "FINISHED")
     version = tracking.register(name, run.id, key=key, tags=version_tags(data, code))
     artifact = tracking.fetch_model(name, version.version, env.scratch / "models" / name / version.version)
-    sign_model(env, model, run.id, version.version, artifact)
+    kinds = dict(model.spec.data.features) if data.values == FORMS_VERSION else {}
+    sign_model(env, model, run.id, version.version, artifact, kinds)
     return TrainingResult(
         version=version.version,
         run_id=run.id,
@@ -99,8 +100,12 @@ def run_training_job(
     return job_state, cost_estimate.worst_case_usd if cost is None else cost
 
 
-def sign_model(env: Environment, model: TeamModel, run_id: str, version: str, artifact: Path) -> None:
+def sign_model(
+    env: Environment, model: TeamModel, run_id: str, version: str, artifact: Path, kinds: Mapping[str, str]
+) -> None:
     """Sign the model's files, row key and kinds of columns, and `serving` of model.yaml; store the signature.
+
+    `kinds` are empty if the model was trained on values in the forms of an earlier release.
 
     Raises:
         Rejected: no key on this machine signs models.
@@ -112,7 +117,7 @@ def sign_model(env: Environment, model: TeamModel, run_id: str, version: str, ar
         "run": run_id,
         "allow": spec.serving.model_dump(mode="json"),
         "row_key": {"entity": spec.data.entity, "time": spec.data.time or ""},
-        "kinds": dict(spec.data.features),
+        "kinds": dict(kinds),
     }
     signature = sign_folder(artifact, env.signing.signer("models"), subject)
     with tempfile.TemporaryDirectory() as folder:
@@ -242,6 +247,6 @@ def version_tags(data: TierData, code: CodeProvenance) -> dict[str, str]:
         **({"ratchet.cut_off": data.cut_off} if data.cut_off else {}),
         **({"ratchet.trained_until": data.trained_until} if data.trained_until else {}),
         "ratchet.commit": code.commit,
-        VALUES_TAG: FORMS_VERSION,
+        **({VALUES_TAG: data.values} if data.values else {}),
         "ratchet.uncommitted_changes": "yes" if code.patch_digest else "no",
     }

@@ -495,6 +495,15 @@ def test_an_s3_prefix_is_read_in_the_order_of_its_keys(bucket, tmp_path, named):
     assert before - {path.name for path in tmp_path.iterdir()}, "the fetched copies are gone"
 
 
+def test_the_name_of_an_object_is_no_pattern_where_there_is_such_an_object(bucket, tmp_path):
+    put(bucket, tmp_path, **{"in/plan=pro/a*.parquet": people(2), "in/plan=pro/ab.parquet": people(3, 7)})
+    source = open_source(f"s3://{bucket[1]}/in/plan=pro/a*.parquet", kinds=KINDS, scratch=tmp_path)
+    staged, found = staged_rows(source, tmp_path / "work")
+    assert staged.column_sql is not None
+    assert found["id"].to_pylist() == ["c0", "c1"]
+    assert set(found["plan"].to_pylist()) == {"basic"}
+
+
 def test_one_object_is_read_and_its_messages_name_its_address(bucket, tmp_path):
     client, name = bucket
     client.put_object(Bucket=name, Key="x.csv", Body=(HEADER + "a,1,b,1\n").encode())

@@ -16,11 +16,12 @@ from blocks.lake.base import Lake
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
 from tasks.ingestion.datasets import quarantine_dataset
-from tasks.ingestion.landing import VALUES_NOTE, ingest_rows
+from tasks.ingestion.landing import ingest_rows
 from tasks.ingestion.rules.acceptance import LOOKALIKE_NOTE
 from tasks.shared.records import IngestResult
 from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.refusal import Refusal
+from tasks.shared.tables import VALUES_NOTE, resolve_reads
 
 PEOPLE = DataSpec(
     dataset="people", entity="id", target="left", classes=("No", "Yes"),
@@ -290,6 +291,7 @@ def test_rows_that_do_not_look_alike_leave_no_note(lake: Lake, tmp_path: Path) -
     land(lake, written(tmp_path, "x.csv", people()))
     assert note(lake, LOOKALIKE_NOTE) == ""
     assert note(lake, VALUES_NOTE) == "2"
+    assert resolve_reads(lake, PEOPLE, "").values_version == "2"
 
 
 def older(lake: Lake, **columns: object) -> None:
@@ -316,6 +318,12 @@ def test_a_category_that_the_lake_has_in_an_old_form_is_refused_with_the_remedy(
     with pytest.raises(Refusal, match="column 'plan'.*'true'"):
         land(lake, written(tmp_path, "x.parquet", people(id=ids, plan=[True] * ROWS)))
     assert land(lake, written(tmp_path, "y.csv", people(id=ids, plan="pro"))).accepted == ROWS, "other values fit"
+
+
+def test_a_read_of_older_rows_says_that_their_forms_are_not_known(lake: Lake, tmp_path: Path) -> None:
+    older(lake)
+    land(lake, written(tmp_path, "x.csv", people(id=[f"d{n}" for n in range(ROWS)])))
+    assert resolve_reads(lake, PEOPLE, "").values_version == ""
 
 
 def test_keys_of_an_earlier_release_keep_their_text_and_are_known(lake: Lake, tmp_path: Path) -> None:

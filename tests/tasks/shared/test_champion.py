@@ -16,7 +16,7 @@ from blocks.common.errors import NotFound
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.tracking.fake import MODEL_FILE
 from runtime.digests import folder_digest
-from tasks.shared.champion import champion_version, comparable_since, verified_champion_files
+from tasks.shared.champion import champion_version, comparable_since, refuse_changed_forms, verified_champion_files
 from tasks.shared.rules.model.holdout import HoldoutRule
 from tasks.shared.rules.refusal import Refusal
 from tests.fakes.environment import NOW, SPEC, World, artifact_of, register, release
@@ -59,6 +59,13 @@ def test_a_champion_whose_files_have_changed_is_refused(env: World, tmp_path: Pa
     (changed / MODEL_FILE).write_text('{"rooms": -1.0}')
     with pytest.raises(Refusal, match=r"(?s)price version 1.*not those that were approved.*roll back"):
         verified_champion_files(env, SPEC.name, version.version)
+
+
+def test_values_in_changed_forms_are_not_predicted_by_a_version_that_does_not_know_them(env: World) -> None:
+    version = register(env, {"rooms": 1.0}).version
+    refuse_changed_forms(env, SPEC.name, version, ())
+    with pytest.raises(Refusal, match=r"(?s)price version 1.*'street'.*Retrain"):
+        refuse_changed_forms(env, SPEC.name, version, {"street"})
 
 
 def test_a_champion_with_one_more_file_is_refused(env: World) -> None:

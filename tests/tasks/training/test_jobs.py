@@ -134,6 +134,8 @@ def test_a_version_is_stamped_with_tier_snapshot_digests_and_holdout_rule() -> N
         "ratchet.uncommitted_changes": "no",
     }
     assert version_tags(DATA, DIRTY)["ratchet.uncommitted_changes"] == "yes"
+    current = DATA.model_copy(update={"values": "2"})
+    assert version_tags(current, MADE_BY)["ratchet.values"] == "2", "the forms of values that it knows"
 
 
 def test_a_run_knows_its_data_its_parameters_and_the_uncommitted_patch(
@@ -181,7 +183,7 @@ def test_a_model_s_signature_names_the_columns_that_identify_a_row(tmp_path: Pat
         (BINARY, RowKey("house_id")),
         (BINARY.replace("  target:", "  time: sold_at\n  target:"), RowKey("house_id", "sold_at")),
     ):
-        sign_model(env, TeamModel(Path(), parse_spec(text, "model.yaml")), run.id, "1", artifact)
+        sign_model(env, TeamModel(Path(), parse_spec(text, "model.yaml")), run.id, "1", artifact, {})
         assert verify_folder(artifact, list(env.signing.trusted_model_keys)).row_key == key
     signed(artifact)
     assert verify_folder(artifact, [MODELS.public_key_line]).row_key == NO_ROW_KEY, "signed before keys were named"
