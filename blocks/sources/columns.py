@@ -95,7 +95,7 @@ def changes_form(values: pa.ChunkedArray, kind: str) -> bool:
         changed_type = pa.types.is_boolean(plain.type) or pa.types.is_decimal(plain.type)
         return bool(changed_type) and plain.null_count < len(plain)
     text = plain.cast(pa.string())
-    changed = pc.match_substring_regex(text, f"^{WHOLE_FLOAT_PATTERN}$")
+    changed = _matches(text, WHOLE_FLOAT_PATTERN, ".")
     if kind == "category":
         changed = pc.or_(changed, pc.is_in(text, _BOOLEAN_TEXTS))
     return bool(pc.any(changed).as_py())
@@ -185,12 +185,19 @@ def _labels_of_text(text: pa.ChunkedArray, kind: str) -> tuple[pa.ChunkedArray, 
     text = _without_blanks(text)
     odd = pc.match_substring(text, "\0")
     if kind != "text":
-        odd = pc.or_(odd, pc.match_substring_regex(text, f"^({WHOLE_FLOAT_PATTERN})$"))
+        odd = pc.or_(odd, _matches(text, WHOLE_FLOAT_PATTERN, "."))
     if kind == "key":
-        odd = pc.or_(odd, pc.match_substring_regex(text, f"^({SCIENTIFIC_PATTERN})$"))
+        odd = pc.or_(odd, _matches(text, SCIENTIFIC_PATTERN, ".+"))
     if kind == "category":
         odd = pc.or_(odd, pc.is_in(text, _BOOLEAN_TEXTS))
     return _with_others(text, text, _mask(odd), kind)
+
+
+def _matches(text: pa.ChunkedArray, pattern: str, letters: str) -> pa.ChunkedArray:
+    """Return which texts match the whole pattern, all of whose matches have one of these letters."""
+    if not any(pc.any(pc.match_substring(text, letter)).as_py() for letter in letters):
+        return pa.chunked_array([pa.repeat(pa.scalar(False), len(text))])
+    return pc.match_substring_regex(text, f"^({pattern})$")
 
 
 def _labels_of_numbers(plain: pa.ChunkedArray, kind: str) -> tuple[pa.ChunkedArray, Mask]:
