@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from blocks.sources.base import RowBatch, Source, UnreadableRow, check_kinds
+from blocks.sources.dialects import PLAIN_FORMAT, SourceFormat
 from blocks.sources.file_listing import ProcessedFile
 from blocks.sources.files import open_file_source
 from blocks.sources.frames import FrameSource
@@ -16,6 +17,7 @@ __all__ = [
     "ProcessedFile",
     "RowBatch",
     "Source",
+    "SourceFormat",
     "UnreadableRow",
     "WatermarkFilter",
     "open_source",
@@ -31,6 +33,7 @@ def open_source(
     processed: Sequence[ProcessedFile] | None = None,
     scratch: Path | None = None,
     redrive: bool = False,
+    source_format: SourceFormat = PLAIN_FORMAT,
 ) -> Source:
     """Return the declared columns of a source, to be read in bounded memory; `close()` it afterwards.
 
@@ -47,6 +50,7 @@ def open_source(
         scratch: folder for objects downloaded from S3; None: the system's temporary folder.
         redrive: whether this is a corrected quarantine file, whose rows are the JSON in its column `row`. A file
             without the columns of a quarantine is read as usual.
+        source_format: how its files are written; a quarantine file is always read as Ratchet writes it.
 
     Raises:
         NotFound: there is no such file, or none matches.
@@ -55,12 +59,12 @@ def open_source(
     """
     check_kinds(kinds)
     if redrive:
-        quarantine = open_source(source, query=query, kinds=QUARANTINE_COLUMNS, scratch=scratch)
+        quarantine = open_source(source, query=query, kinds=QUARANTINE_COLUMNS, scratch=scratch)  # written by us
         if is_quarantine_file(quarantine):
             return RedriveSource(quarantine, kinds)
         quarantine.close()
     if source.startswith("s3://"):
-        return S3Source(source, query, kinds, scratch, processed)
+        return S3Source(source, query, kinds, scratch, processed, source_format)
     if "://" in source:
         return QuerySource(source, query, kinds, watermark)
-    return open_file_source(source, query, kinds, processed)
+    return open_file_source(source, query, kinds, processed, source_format)

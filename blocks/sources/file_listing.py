@@ -6,32 +6,45 @@ when its rows are in the lake, and the next load of a growing folder reads only 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from os.path import commonprefix
-from pathlib import Path
+from pathlib import Path, PurePath
+from urllib.parse import unquote
 
 from blocks.common.errors import NotFound, Rejected, Unavailable
+from blocks.sources.dialects import PLAIN_FORMAT, SourceFormat, data_suffix, is_compressed
 from runtime.digests import file_digest
 
 LINE_UNIT, ROW_UNIT = "line", "row"
-POSITION_UNITS = {".csv": LINE_UNIT, ".jsonl": LINE_UNIT, ".ndjson": LINE_UNIT, ".parquet": ROW_UNIT}
-"""Unit of a position by the suffix of the files that can be read."""
+POSITION_UNITS = {".csv": LINE_UNIT, ".tsv": LINE_UNIT, ".jsonl": LINE_UNIT, ".ndjson": LINE_UNIT, ".parquet": ROW_UNIT}
+"""Unit of a position by the suffix of the files that can be read; text may also be compressed (`.csv.gz`)."""
 
 GLOB_CHARACTERS = frozenset("*?[")
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _FILES_NOTE, _FOLDER_NOTE = "files", "files folder"
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a source: its path, and the text before a row's number ("line", or "b.csv line")."""
+    """One file of a source.
+
+    Attributes:
+        path: where it is.
+        position_label: the text before a row's number ("line", or "b.csv line").
+        format: how it is written.
+        constants: columns with one value for the whole file, as text: those of declared partition folders.
+    """
 
     path: Path
     position_label: str
+    format: SourceFormat = PLAIN_FORMAT
+    constants: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def suffix(self) -> str:
-        """The file name's suffix in lower case, such as ".csv"."""
-        return self.path.suffix.lower()
+        """The suffix that names the format, in lower case, such as ".csv", also of "rows.csv.gz"."""
+        return data_suffix(self.path)
 
     def change_stamp(self) -> tuple[int, int]:
         """Return size and modification time, which change when the file is written to."""
@@ -43,20 +56,70 @@ class SourceFile:
         return file_digest(self.path)
 
 
-def list_files(source: str) -> tuple[SourceFile, ...]:
+def list_files(source: str, format_: SourceFormat = PLAIN_FORMAT) -> tuple[SourceFile, ...]:
     """Return the files of a path, a folder or a glob, sorted by path; all must have one format.
 
     A folder includes the files of its sub-folders; only names that begin with `_` or `.` are skipped.
 
     Raises:
         NotFound: the path does not exist, or nothing matches the glob.
-        Rejected: the path is not valid, or the folder contains a file of another format.
+        Rejected: the path is not valid, the folder contains a file of another format, or a file is not in exactly one
+            folder of each declared partition.
     """
+    return tuple(
+        replace(file, format=format_, constants=partition_values(file.path, source, format_.partitions))
+        for file in _list_files(source)
+    )
+
+
+def partition_values(path: PurePath, source: str, partitions: Sequence[str]) -> dict[str, str | None]:
+    """Return the values of the declared partitions from the folders `name=value/`, decoded; null for Hive's null.
+
+    The folders of `path` below those that `source` names come first; those that it names itself come next.
+
+    Raises:
+        Rejected: there is not exactly one folder of a partition.
+    """
+    named = _fixed_parts(PurePath(source))
+    folders = path.parts[:-1]
+    return {
+        column: _partition_value(path, column, folders[len(named) :], folders[: len(named)]) for column in partitions
+    }
+
+
+def _partition_value(path: PurePath, column: str, below: Sequence[str], named: Sequence[str]) -> str | None:
+    for folders in (below, named):
+        parts = [part.partition("=") for part in folders if "=" in part]
+        found = [value for name, _, value in parts if _decoded(name) == column]
+        if len(found) == 1:
+            return None if found[0] == _HIVE_NULL else _decoded(found[0])
+        if found:
+            break
+    raise Rejected(
+        f"{path}: {len(found)} of its folders are named {column}=…, and the table declares the partition {column!r}. "
+        "Put it into one such folder, or take it out of data.source.partitions."
+    )
+
+
+def constants_text(constants: Mapping[str, str | None]) -> str:
+    """Return a file's constants as part of its content's identity: one content in two partitions is two files."""
+    return f" {json.dumps(dict(constants), ensure_ascii=False)}" if constants else ""
+
+
+def _decoded(text: str) -> str:
+    """Return the text of a folder's name without the escapes of URLs."""
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError as cause:
+        raise Rejected(f"{text!r} is not UTF-8 behind its escapes. Rename the folder.") from cause
+
+
+def _list_files(source: str) -> tuple[SourceFile, ...]:
     path = _valid_path(source)
     if not path.exists() and GLOB_CHARACTERS & set(source):
         return _with_labels(_matching(path), path, source)
     # Spark writes a folder called x.parquet
-    if path.is_dir() and (path.suffix.lower() not in POSITION_UNITS or any(path.iterdir())):
+    if path.is_dir() and (data_suffix(path) not in POSITION_UNITS or any(path.iterdir())):
         return _with_labels(_files_in_folder(path), path, source)
     return (SourceFile(checked_path(source), _position_unit(path)),)
 
@@ -106,28 +169,25 @@ def _files_in_folder(folder: Path) -> list[Path]:
 def _with_labels(paths: list[Path], top: Path, source: str) -> tuple[SourceFile, ...]:
     for path in paths:
         _position_unit(path)
-    if len(endings := sorted({path.suffix.lower() for path in paths})) > 1:
+    if len(endings := sorted({data_suffix(path) for path in paths})) > 1:
         raise Rejected(
             f"{source}: there are files of {' and '.join(endings)}. Select one format, such as *{endings[0]}."
         )
     if len(paths) == 1:
         return (SourceFile(paths[0], _position_unit(paths[0])),)
-    base = top if top.is_dir() else Path(*_fixed_parts(top))
+    base = top if top.is_dir() else Path(*_fixed_parts(top.parent))
     return tuple(SourceFile(path, f"{path.relative_to(base)} {_position_unit(path)}") for path in paths)
 
 
-def _fixed_parts(pattern: Path) -> list[str]:
-    """Return the leading parts of a pattern without wildcards."""
-    parts: list[str] = []
-    for part in pattern.parts[:-1]:
-        if GLOB_CHARACTERS & set(part):
-            break
-        parts.append(part)
-    return parts
+def _fixed_parts(pattern: PurePath) -> list[str]:
+    """Return the leading parts of a path or pattern without wildcards."""
+    return list(takewhile(lambda part: not GLOB_CHARACTERS & set(part), pattern.parts))
 
 
 def _position_unit(path: Path) -> str:
-    word = POSITION_UNITS.get(path.suffix.lower())
+    word = POSITION_UNITS.get(suffix := data_suffix(path))
+    if word and suffix == ".parquet" and is_compressed(path):
+        raise Rejected(f"{path}: Parquet is compressed inside. Decompress the file.")
     if word is None:
         *others, last = POSITION_UNITS
         raise Rejected(

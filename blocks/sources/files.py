@@ -8,25 +8,32 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
 from blocks.common.errors import Rejected, Unavailable
 from blocks.sources.base import RowBatch, Source, declaration_text
+from blocks.sources.columns import convert_column
 from blocks.sources.csv_files import csv_batches
+from blocks.sources.dialects import PLAIN_FORMAT, SourceFormat
 from blocks.sources.file_listing import (
     ROW_UNIT,
     ProcessedFile,
     SourceFile,
     check_unchanged,
+    constants_text,
     list_files,
     new_file_indexes,
     processed_to_notes,
 )
 from blocks.sources.json_lines import json_batches
 from blocks.sources.parquet_files import columns_as_sql, parquet_batches
+from runtime.values import KIND_DESCRIPTIONS
 
 BatchReader = Callable[[SourceFile, Mapping[str, str], dict[str, None]], Iterator[RowBatch]]
 
 FORMATS: Final[Mapping[str, tuple[str, BatchReader]]] = {
     ".csv": ("CSV", csv_batches),
+    ".tsv": ("TSV", csv_batches),
     ".jsonl": ("JSON lines", json_batches),
     ".ndjson": ("JSON lines", json_batches),
     ".parquet": ("Parquet", parquet_batches),
@@ -50,6 +57,7 @@ class FileSource(Source):
         self.files, self.kinds = tuple(files), kinds
         self._ignored: dict[str, None] = {}
         (format_name, self._read), total = FORMATS[self.files[0].suffix], len(self.files)
+        self._declaration = self.files[0].format.declaration
         with file_errors(self.files[0].path):
             self._stamps = [file.change_stamp() for file in self.files]
         if processed is not None:
@@ -70,13 +78,14 @@ class FileSource(Source):
         contents = []
         for file, (size, _) in zip(self.files, self._stamps, strict=True):
             with file_errors(file.path):
-                contents.append(ProcessedFile(str(file.path.absolute()), size, f"sha256 {file.sha256()}"))
+                content = f"sha256 {file.sha256()}{constants_text(file.constants)}"
+                contents.append(ProcessedFile(str(file.path.absolute()), size, content))
         self.check_unchanged()
         return contents
 
     def content_digest(self) -> str:
-        """Return a digest over the declaration and the SHA-256 of each file; file names do not count."""
-        digest = hashlib.sha256(declaration_text(self.kinds).encode())
+        """Return a digest over the declaration and the SHA-256 of each file; only declared parts of names count."""
+        digest = hashlib.sha256(f"{declaration_text(self.kinds)}{self._declaration}".encode())
         for file, content in zip(self.files, self._contents, strict=True):
             digest.update(f"\n{file.suffix} {content.content.removeprefix('sha256 ')}".encode())
         return digest.hexdigest()
@@ -93,7 +102,7 @@ class FileSource(Source):
         """Read the files one after the other: see `Source.batches`."""
         for index, file in enumerate(self.files):
             with file_errors(file.path):
-                for batch in self._read(file, self.kinds, self._ignored):
+                for batch in _with_constants(self._read, file, self.kinds, self._ignored):
                     yield replace(batch, file_index=index)
         self.check_unchanged()
 
@@ -103,21 +112,80 @@ class FileSource(Source):
 
     def direct_scan(self) -> tuple[tuple[Path, ...], Mapping[str, str]] | None:
         """Return Parquet files that can be scanned directly: see `Source.direct_scan`."""
-        if not self.files or self.files[0].suffix != ".parquet":
+        if not self.files or self.files[0].suffix != ".parquet" or any(file.constants for file in self.files):
             return None
-        with file_errors(self.files[0].path):
+        with file_errors(self.files[0].path), _partition_hint(self.files[0], self.kinds):
             columns = columns_as_sql(self.files, self.kinds, self._ignored)
         return None if columns is None else (tuple(file.path for file in self.files), columns)
 
 
+def _with_constants(
+    read: BatchReader, file: SourceFile, kinds: Mapping[str, str], ignored: dict[str, None]
+) -> Iterator[RowBatch]:
+    """Yield the batches of a file, with the columns that have one value for the whole file.
+
+    Raises:
+        Rejected: the file has such a column as well, its value does not fit the kind, or no other column is declared.
+    """
+    if not file.constants:
+        with _partition_hint(file, kinds):
+            yield from read(file, kinds, ignored)
+        return
+    own = {column: kind for column, kind in kinds.items() if column not in file.constants}
+    if not own:
+        raise Rejected(f"{file.path}: all declared columns are partitions. Declare a column that is in the file.")
+    values = {column: _constant(file, column, kinds[column]) for column in file.constants if column in kinds}
+    others: dict[str, None] = {}
+    for batch in read(file, own, others):
+        yield replace(batch, table=_constants_added(batch.table, values, kinds))
+    if twice := [column for column in others if file.constants.get(column) is not None]:
+        raise Rejected(
+            f"{file.path}: the column {twice[0]!r} is in the file and in the name of its folder. Take it out of "
+            "data.source.partitions, or out of the file."
+        )
+    ignored.update(others)
+
+
+@contextmanager
+def _partition_hint(file: SourceFile, kinds: Mapping[str, str]) -> Iterator[None]:
+    """Add to an error about a missing column that a folder has its name, which counts only if it is declared."""
+    try:
+        yield
+    except Rejected as error:
+        named = [column for column in kinds if any(part.startswith(f"{column}=") for part in file.path.parts)]
+        if missing := [column for column in named if f"column {column!r} is missing" in str(error)]:
+            remedy = f"If the folder {missing[0]}=… holds its value, declare data.source.partitions: [{missing[0]}]."
+            raise Rejected(f"{error} {remedy}") from error
+        raise
+
+
+def _constant(file: SourceFile, column: str, kind: str) -> pa.Array:
+    typed, bad = convert_column(pa.chunked_array([pa.array([file.constants[column]], pa.string())]), kind, column)
+    if bad.any():
+        raise Rejected(
+            f"{file.path}: the value {file.constants[column]!r} of the partition {column!r} is not "
+            f"{KIND_DESCRIPTIONS[kind]}. Rename the folder."
+        )
+    return typed.combine_chunks()
+
+
+def _constants_added(table: pa.Table, values: Mapping[str, pa.Array], kinds: Mapping[str, str]) -> pa.Table:
+    columns = {c: pa.repeat(values[c][0], table.num_rows) if c in values else table.column(c) for c in kinds}
+    return pa.table(columns)
+
+
 def open_file_source(
-    source: str, query: str, kinds: Mapping[str, str], processed: Sequence[ProcessedFile] | None = None
+    source: str,
+    query: str,
+    kinds: Mapping[str, str],
+    processed: Sequence[ProcessedFile] | None = None,
+    format_: SourceFormat = PLAIN_FORMAT,
 ) -> FileSource:
     """Return the source of a path, a folder or a glob; see `blocks.sources.open_source`."""
     if query:
         raise Rejected(f"{source!r} is a file; a query is for a database. Leave the query empty.")
     is_single_file = Path(source).is_file()  # it is always read
-    return FileSource(list_files(source), kinds, source, None if is_single_file else processed)
+    return FileSource(list_files(source, format_), kinds, source, None if is_single_file else processed)
 
 
 @contextmanager

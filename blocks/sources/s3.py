@@ -15,12 +15,15 @@ from typing import Any
 from blocks.common.aws.clients import error_code
 from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
 from blocks.sources.base import RowBatch, Source, declaration_text
+from blocks.sources.dialects import PLAIN_FORMAT, SourceFormat, data_suffix
 from blocks.sources.file_listing import (
     GLOB_CHARACTERS,
     POSITION_UNITS,
     ProcessedFile,
+    constants_text,
     list_files,
     new_file_indexes,
+    partition_values,
     processed_to_notes,
 )
 from blocks.sources.files import FileSource
@@ -48,6 +51,7 @@ class S3Source(Source):
         kinds: Mapping[str, str],
         scratch: Path | None,
         processed: Sequence[ProcessedFile] | None,
+        format_: SourceFormat = PLAIN_FORMAT,
     ) -> None:
         bucket, _, key = source.removeprefix("s3://").partition("/")
         if query:
@@ -56,7 +60,7 @@ class S3Source(Source):
             raise Rejected(
                 f"{source!r} names no objects. Write s3://bucket/key, s3://bucket/prefix/ or s3://bucket/*.csv."
             )
-        self.kinds, self._bucket, self._scratch = kinds, bucket, scratch
+        self.kinds, self._bucket, self._scratch, self._format = kinds, bucket, scratch, format_
         self._named = f"s3://{bucket}/{key}"
         self._objects = _list_objects(bucket, key, self._named)
         self._total = total = len(self._objects)
@@ -76,7 +80,8 @@ class S3Source(Source):
 
     def content_digest(self) -> str:
         """Return a digest over the declaration and key, size and ETag of each object; nothing is downloaded."""
-        lines = [declaration_text(self.kinds), *(f"{o.key}\t{o.size_bytes}\t{o.etag}" for o in self._objects)]
+        declared = f"{declaration_text(self.kinds)}{self._format.declaration}"
+        lines = [declared, *(f"{o.key}\t{o.size_bytes}\t{o.etag}" for o in self._objects)]
         return text_digest("\n".join([self._bucket, *lines]))
 
     def has_no_new_rows(self) -> bool:
@@ -89,7 +94,17 @@ class S3Source(Source):
 
     @property
     def _contents(self) -> list[ProcessedFile]:
-        return [ProcessedFile(f"s3://{self._bucket}/{o.key}", o.size_bytes, f"etag {o.etag}") for o in self._objects]
+        return [
+            ProcessedFile(
+                f"s3://{self._bucket}/{o.key}",
+                o.size_bytes,
+                f"etag {o.etag}{constants_text(self._constants(PurePosixPath(o.key)))}",
+            )
+            for o in self._objects
+        ]
+
+    def _constants(self, key: PurePosixPath) -> dict[str, str | None]:
+        return partition_values(key, self._named.removeprefix(f"s3://{self._bucket}/"), self._format.partitions)
 
     def batches(self) -> Iterator[RowBatch]:
         """Download the objects and read them: see `Source.batches`."""
@@ -117,7 +132,11 @@ class S3Source(Source):
             for listed in self._objects:
                 _fetch(client, self._bucket, listed, self._folder / self._bucket / listed.key)
             top, first = self._folder / self._bucket, self._objects[0]
-            files = list_files(str(top / first.key if len(self._objects) == 1 else top))
+            format_ = replace(self._format, partitions=())  # which are in the keys, not in the folders of the copies
+            files = tuple(
+                replace(file, constants=self._constants(PurePosixPath(file.path.relative_to(top).as_posix())))
+                for file in list_files(str(top / first.key if len(self._objects) == 1 else top), format_)
+            )
             if len(self._objects) == 1 < self._total:
                 files = (replace(files[0], position_label=f"{first.key} {files[0].position_label}"),)
             self._files = FileSource(files, self.kinds, self._named)
@@ -156,7 +175,7 @@ def _list_objects(bucket: str, key: str, named: str) -> tuple[_ListedObject, ...
     if not chosen:
         raise NotFound(f"{named}: there is no object. Check bucket, key and region.")
     for one in chosen:
-        if PurePosixPath(one.key).suffix.lower() not in POSITION_UNITS:
+        if data_suffix(Path(one.key)) not in POSITION_UNITS:
             raise Rejected(
                 f"s3://{bucket}/{one.key}: objects with this suffix cannot be read. Use {', '.join(POSITION_UNITS)}; "
                 "if the prefix has other objects, select the right ones by a pattern, such as s3://bucket/prefix/*.parquet."

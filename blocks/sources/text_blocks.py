@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from blocks.common.errors import Rejected
+from blocks.sources.dialects import UTF_8, open_text
 from blocks.sources.file_listing import SourceFile
 
 BLOCK_BYTES = 1 << 24
@@ -17,7 +18,6 @@ MAX_RECORD_BYTES = 1 << 26
 """A longer record (64 MB) is an error, such as a quote that never closes."""
 
 _BOM = b"\xef\xbb\xbf"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _WORKERS = 2
 
 T = TypeVar("T")
@@ -37,17 +37,20 @@ class TextBlock:
 
 
 def read_blocks(
-    file: SourceFile, find_record_end: Callable[[bytes], int], block_bytes: int | None = None
+    file: SourceFile,
+    find_record_end: Callable[[bytes], int],
+    block_bytes: int | None = None,
+    encoding: str = UTF_8,
 ) -> Iterator[TextBlock]:
     """Yield the file in blocks of complete records, at least one, without the byte order mark.
 
     `find_record_end` returns the end of the last complete record of some bytes, 0 if there is none.
 
     Raises:
-        Rejected: the file is empty, is UTF-16, or a record is longer than 64 MB.
+        Rejected: the file is empty, not text in its encoding, or a record is longer than 64 MB.
     """
     block_bytes, line, carried, begun = block_bytes or BLOCK_BYTES, 1, b"", False
-    with file.path.open("rb") as stream:
+    with open_text(file.path, encoding) as stream:
         while data := stream.read(block_bytes):
             if not begun:
                 data = _without_bom(file.path, data)
@@ -76,7 +79,7 @@ def check_text(block: TextBlock) -> None:
     except UnicodeDecodeError as cause:
         raise Rejected(
             f"{block.location_of(cause.start)}: byte 0x{block.data[cause.start]:02x} is not UTF-8; it may be Latin-1. "
-            "Save it as UTF-8."
+            "Save it as UTF-8, or declare its encoding (data.source.encoding: latin-1 or windows-1252) if it is CSV."
         ) from cause
 
 
@@ -93,8 +96,6 @@ def map_ordered(function: Callable[[TextBlock], T], blocks: Iterator[TextBlock])
 
 
 def _without_bom(path: Path, data: bytes) -> bytes:
-    if data.startswith(_UTF16):
-        raise Rejected(f"{path}: this is UTF-16. Save it as UTF-8.")
     text = data.removeprefix(_BOM)
     if not text.strip() and len(data) < BLOCK_BYTES:
         raise _empty_file_error(path, len(data))

@@ -12,7 +12,7 @@ from blocks.engines.base import Engine
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.environment import Environment
 from blocks.lake.base import Lake
-from blocks.sources import RowBatch, UnreadableRow, open_source
+from blocks.sources import RowBatch, SourceFormat, UnreadableRow, open_source
 from blocks.sources.base import Source, no_rows_error, number_range
 from blocks.sources.secret_addresses import resolve_address
 from blocks.sources.staging import FILE_COLUMN, ROW_COLUMN, StagedSource, stage_rows
@@ -120,12 +120,14 @@ def input_from_source(data: DataSpec, source: str, query: str, folder: Path) -> 
         Refusal: a row cannot be read.
     """
     time = {data.time: "time"} if data.time else {}
-    kinds = {data.entity: "text", **time, **data.features}
+    kinds = {data.entity: "key", **time, **data.features}
     for name in ("fetched", "rows"):
         (folder / name).mkdir()
     digest = ContentDigest()
     address = resolve_address(source)
-    with closing(open_source(address, query=query, kinds=kinds, scratch=folder / "fetched")) as opened:
+    written = SourceFormat(**{**data.source.settings(), "partitions": ()})  # a batch is no folder of partitions
+    fetched = folder / "fetched"
+    with closing(open_source(address, query=query, kinds=kinds, scratch=fetched, source_format=written)) as opened:
         progress = Progress(f"reading {opened.description}", opened.size_bytes)
 
         def add_batch(batch: RowBatch) -> None:

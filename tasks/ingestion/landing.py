@@ -9,7 +9,7 @@ import pyarrow as pa
 from blocks.common.temporary_folders import temporary_folder
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.base import AsOf, Lake, Snapshot
-from blocks.sources import RowBatch, Source, open_source
+from blocks.sources import RowBatch, Source, SourceFormat, open_source
 from blocks.sources.base import no_rows_error
 from blocks.sources.secret_addresses import resolve_address
 from blocks.sources.staging import StagedSource, stage_rows
@@ -61,6 +61,7 @@ def open_source_rows(
         processed=None if redrive else processed_files(lake, data),
         scratch=_ensure_folder(scratch),
         redrive=bool(redrive),
+        source_format=SourceFormat(**data.source.settings()),
     )
 
 

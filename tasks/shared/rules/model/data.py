@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from runtime.values import label_text
 from tasks.shared.rules.model.mistakes import KeyPath
+from tasks.shared.rules.model.parts import SourceSpec
 from tasks.shared.rules.model.strict_record import StrictRecord, did_you_mean, raise_problems, validation_error
 from tasks.shared.rules.model.types import Column, Dataset, Name, OneLineText, ProblemIterator, Share
 from tasks.shared.rules.refusal import Refusal
@@ -31,6 +32,7 @@ class IngestSchema:
         classes: the values of the target in a classification.
         time: the column with the time of a row (main table), or since when it was known (others); never null.
         group: the column with the group of a row (main table), where there is one; never null.
+        source: how the files of the table are written.
     """
 
     dataset: str
@@ -41,6 +43,7 @@ class IngestSchema:
     classes: tuple[str, ...] = field(default=())
     time: str | None = None
     group: str | None = None
+    source: SourceSpec = field(default_factory=SourceSpec)
 
 
 class TableSpec(StrictRecord):
@@ -61,6 +64,7 @@ class TableSpec(StrictRecord):
         min_length=1,
         description="What is taken, as `feature: column of this table`; declare their kinds in `data.features`",
     )
+    source: SourceSpec = Field(default=SourceSpec(), description="How the files of this table are written")
 
     def ingest_schema(self, data: "DataSpec") -> IngestSchema:
         """Return the ingest schema of this table of `data`."""
@@ -69,7 +73,7 @@ class TableSpec(StrictRecord):
         kinds |= {column: data.features[feature] for feature, column in self.columns.items() if column not in kinds}
         entity = self.keys.get(data.entity, own[0])
         unique = (*own, *([self.time] if self.time else []))
-        return IngestSchema(self.dataset, entity, kinds, unique, time=self.time)
+        return IngestSchema(self.dataset, entity, kinds, unique, time=self.time, source=self.source)
 
 
 class DataSpec(StrictRecord):
@@ -109,6 +113,7 @@ class DataSpec(StrictRecord):
         default=None,
         description="Keep the rows that the model reads as this data set of the lake, which other models may name",
     )
+    source: SourceSpec = Field(default=SourceSpec(), description="How the files of the main table are written")
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -148,7 +153,7 @@ class DataSpec(StrictRecord):
         kinds[self.target] = "category" if self.classes else "number"
         kinds |= {self.request_id: "text"} if self.request_id else {}
         return IngestSchema(
-            self.dataset, self.entity, kinds, self.unique, self.target, self.classes, self.time, self.group
+            self.dataset, self.entity, kinds, self.unique, self.target, self.classes, self.time, self.group, self.source
         )
 
     def _who_and_when(self) -> tuple[str, ...]:
@@ -205,6 +210,9 @@ class DataSpec(StrictRecord):
             for path, error in _table_problems(table, self, taken):
                 yield ("tables", name, *path), error
             taken |= dict.fromkeys(table.columns, name)
+            if all(feature in self.features for feature in table.columns):
+                yield from _partition_problems(("tables", name, "source"), table.source, self.ingest_schema(name))
+        yield from _partition_problems(("source",), self.source, self.ingest_schema())
         if self.publish in datasets:
             yield ("publish",), validation_error("is a table that the model reads", "Choose a new name.")
 
@@ -274,6 +282,13 @@ def _table_problems(table: TableSpec, data: DataSpec, taken: Mapping[str, str]) 
     if table.time in table.keys.values():
         yield ("time",), validation_error("is among the keys as well", "Name the column that holds a time.")
     yield from _case_conflicts([*table.keys.values(), *([table.time] if table.time else []), *table.columns.values()])
+
+
+def _partition_problems(path: KeyPath, source: SourceSpec, schema: IngestSchema) -> ProblemIterator:
+    for number, column in enumerate(source.partitions):
+        if column not in schema.column_kinds:
+            error = validation_error("is no column of this table", did_you_mean(column, schema.column_kinds))
+            yield (*path, "partitions", number), error
 
 
 def _case_conflicts(columns: Iterable[str]) -> ProblemIterator:

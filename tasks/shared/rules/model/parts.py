@@ -3,7 +3,8 @@
 `data` holds the sections about data; `spec` puts all sections together.
 """
 
-from typing import Annotated, Literal, Self
+import codecs
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -247,3 +248,62 @@ class RetrainingSpec(StrictRecord):
         le=3660,
         description="Largest age of the newest label in days: by `data.time`, without it by its ingestion",
     )
+
+
+class SourceSpec(StrictRecord):
+    """How the files of a table are written. The defaults are CSV as RFC 4180 has it, in UTF-8."""
+
+    delimiter: Literal["comma", "semicolon", "tab", "bar"] | None = Field(
+        default=None,
+        description="What is between the fields of a CSV file; without it a tab in `.tsv` files, and a comma in others",
+    )
+    decimal: Literal["point", "comma"] = Field(default="point", description="The decimal mark of numbers in CSV files")
+    thousands: Literal["none", "point", "comma", "space", "apostrophe"] = Field(
+        default="none", description="The mark between groups of three digits of numbers in CSV files"
+    )
+    encoding: OneLineText = Field(
+        default="utf-8", description="The encoding of CSV files, such as latin-1, windows-1252 or utf-16"
+    )
+    quoted: bool = Field(default=True, description="Whether a field of a CSV file may be in double quotes")
+    partitions: tuple[Column, ...] = Field(
+        default=(), description="Columns whose values are in the names of folders, `name=value/`, of any format"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        raise_problems(self._problems())
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """Return the keys and values for a reader of files (`blocks.sources.SourceFormat`)."""
+        marks = {key: _MARKS[word] for key in ("delimiter", "decimal", "thousands") if (word := getattr(self, key))}
+        return {**self.model_dump(exclude={"delimiter"}), **marks}
+
+    def _problems(self) -> ProblemIterator:
+        if self.decimal == self.thousands:
+            yield ("thousands",), validation_error("is the decimal mark as well", "Take one of them out.")
+        if not self.quoted and self.decimal == self.delimiter:
+            yield ("decimal",), validation_error("is the delimiter of fields without quotes as well", "Correct one.")
+        if not is_text_encoding(self.encoding):
+            remedy = "Write one that Python knows, such as latin-1, windows-1252 or utf-16."
+            yield ("encoding",), validation_error("is no encoding of text", remedy)
+        for number, column in enumerate(self.partitions):
+            if column in self.partitions[:number]:
+                yield ("partitions", number), validation_error("is there twice", "Keep one of them.")
+
+
+def is_text_encoding(name: str) -> bool:
+    """Return whether Python knows the encoding, each text has one form in it, and it can be read as a stream."""
+    try:
+        return codecs.lookup(name).name not in _NO_ENCODINGS and len("a".encode(name)) > 0
+    except (LookupError, UnicodeError, ValueError):
+        return False
+
+
+_MARKS = {
+    **{"none": "", "comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "point": ".", "apostrophe": "'’"},
+    "space": " \u00a0\u202f",
+}
+_NO_ENCODINGS = frozenset(
+    {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "utf-7", "mbcs", "oem"}
+)
