@@ -11,6 +11,7 @@ from blocks.sources.frames import FrameSource
 from blocks.sources.json_lines import QUARANTINE_COLUMNS, RedriveSource, is_quarantine_file
 from blocks.sources.s3 import S3Source
 from blocks.sources.sql_query import QuerySource, WatermarkFilter
+from blocks.sources.versioned_tables import DELTA_PREFIX, ICEBERG_PREFIX, DeltaSource, IcebergSource
 
 __all__ = [
     "FrameSource",
@@ -34,12 +35,14 @@ def open_source(
     scratch: Path | None = None,
     redrive: bool = False,
     source_format: SourceFormat = PLAIN_FORMAT,
+    ingested: Mapping[str, str] | None = None,
 ) -> Source:
     """Return the declared columns of a source, to be read in bounded memory; `close()` it afterwards.
 
     Args:
         source: a `.csv`, `.jsonl`, `.ndjson` or `.parquet` file, a folder of them, a glob (`in/*.parquet`),
-            `s3://bucket/key`, `s3://bucket/prefix/`, or a SQLAlchemy URL such as `sqlite:///data/customers.db`.
+            `s3://bucket/key`, `s3://bucket/prefix/`, a SQLAlchemy URL such as `sqlite:///data/customers.db`, or a
+            table: `delta:s3://bucket/table`, `iceberg:/data/table/metadata/v3.metadata.json`.
         query: the SQL query of a database; empty for everything else.
         kinds: kind of each declared column (entity, features, target): number (float64), integer
             (int64), flag (int8, 0 or 1), key, category or text (string), time (microseconds in UTC); see
@@ -50,6 +53,7 @@ def open_source(
         scratch: folder for objects downloaded from S3; None: the system's temporary folder.
         redrive: whether this is a corrected quarantine file, whose rows are the JSON in its column `row`. A file
             without the columns of a quarantine is read as usual.
+        ingested: for a Delta or Iceberg table, the version that was ingested before, by the table's id.
         source_format: how its files are written; a quarantine file is always read as Ratchet writes it.
 
     Raises:
@@ -63,6 +67,10 @@ def open_source(
         if is_quarantine_file(quarantine):
             return RedriveSource(quarantine, kinds)
         quarantine.close()
+    if source.startswith(DELTA_PREFIX):
+        return DeltaSource(source, query, kinds, scratch, ingested or {})
+    if source.startswith(ICEBERG_PREFIX):
+        return IcebergSource(source, query, kinds, ingested or {})
     if source.startswith("s3://"):
         return S3Source(source, query, kinds, scratch, processed, source_format)
     if "://" in source:

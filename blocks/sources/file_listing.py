@@ -5,7 +5,7 @@ when its rows are in the lake, and the next load of a growing folder reads only 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from os.path import commonprefix
@@ -124,6 +124,20 @@ def _list_files(source: str) -> tuple[SourceFile, ...]:
     return (SourceFile(checked_path(source), _position_unit(path)),)
 
 
+def check_no_table(paths: Iterable[PurePath], source: str) -> None:
+    """Raise Rejected if the files belong to a table with a log: they may hold rows that the table no longer has."""
+    for path in paths:
+        if "_delta_log" in path.parts:
+            raise Rejected(f"{source}: this is a Delta table. Give delta:{source} to read the rows that it has now.")
+        if ".hoodie" in path.parts:
+            raise Rejected(f"{source}: this is a Hudi table, which cannot be read. Export its rows.")
+        if path.name.endswith(".metadata.json") and "metadata" in path.parts:
+            raise Rejected(
+                f"{source}: this is an Iceberg table. Give iceberg: and the URL of its newest metadata file or of its "
+                "catalog: see docs/ingest.md."
+            )
+
+
 def checked_path(source: str) -> Path:
     """Return the path of an existing file. Raises Rejected for `..` and control characters."""
     path = _valid_path(source)
@@ -152,6 +166,9 @@ def check_unchanged(files: Sequence[SourceFile], stamps: Sequence[tuple[int, int
 def _matching(pattern: Path) -> list[Path]:
     root = Path(pattern.anchor) if pattern.anchor else Path()
     relative = pattern.relative_to(root) if pattern.anchor else pattern
+    base = Path(*_fixed_parts(pattern.parent))
+    for folder in (base, *base.parents):
+        check_no_table([log for log in (Path("_delta_log"), Path(".hoodie")) if (folder / log).is_dir()], str(folder))
     found = sorted(path for path in root.glob(str(relative)) if path.is_file())
     if not found:
         raise NotFound(f"No file matches {str(pattern)!r}. Check the pattern; it is read from the folder of the run.")
@@ -159,7 +176,8 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def _files_in_folder(folder: Path) -> list[Path]:
-    inside = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    inside = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    check_no_table(inside, str(folder))
     found = sorted(folder / path for path in inside if not any(part[0] in "._" for part in path.parts))
     if not found:
         raise NotFound(f"There is no file in the folder {str(folder)!r}. Check the path.")

@@ -20,6 +20,7 @@ from blocks.sources.file_listing import (
     GLOB_CHARACTERS,
     POSITION_UNITS,
     ProcessedFile,
+    check_no_table,
     constants_text,
     list_files,
     new_file_indexes,
@@ -152,6 +153,57 @@ class S3Source(Source):
             raise type(error)(str(error).replace(f"{self._folder}/", "s3://")) from error
 
 
+class S3Folder:
+    """The objects below a prefix, copied one by one to this machine; `close()` deletes the copies."""
+
+    def __init__(self, url: str, scratch: Path | None) -> None:
+        self._bucket, _, key = url.removeprefix("s3://").partition("/")
+        self._prefix = f"{key.strip('/')}/" if key.strip("/") else ""
+        self._named = f"s3://{self._bucket}/{self._prefix}"
+        self.path = Path(tempfile.mkdtemp(prefix="s3-", dir=scratch))
+        self._objects: dict[str, _ListedObject] = {}
+
+    def names(self, below: str) -> list[str]:
+        """Return the names of the objects below a part of the prefix, such as "_delta_log/", relative to the prefix.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = _list_all(self._bucket, f"{self._prefix}{below}", self._named)
+        self._objects |= {listed.key.removeprefix(self._prefix): listed for listed in found}
+        return [listed.key.removeprefix(self._prefix) for listed in found]
+
+    def fetch(self, name: str) -> Path:
+        """Return the local copy of an object, which is made once."""
+        copy = self.path / name
+        if not copy.exists():
+            listed = self._objects.get(name) or self._listed(name)
+            _fetch(_client(), self._bucket, listed, copy)
+        return copy
+
+    def close(self) -> None:
+        """Delete the copies."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _listed(self, name: str) -> _ListedObject:
+        with _s3_errors(f"{self._named}{name}"):
+            head = _client().head_object(Bucket=self._bucket, Key=f"{self._prefix}{name}")
+        return _ListedObject(f"{self._prefix}{name}", head["ETag"], head["ContentLength"])
+
+
+def pyiceberg_properties() -> dict[str, str]:
+    """Return endpoint, region and credentials of the AWS SDK's configuration for pyiceberg's own S3 client."""
+    import boto3
+
+    client, credentials = _client(), boto3.Session().get_credentials()
+    found = {"s3.endpoint": client.meta.endpoint_url, "s3.region": client.meta.region_name}
+    if credentials:
+        frozen = credentials.get_frozen_credentials()
+        found |= {"s3.access-key-id": frozen.access_key, "s3.secret-access-key": frozen.secret_key}
+        found["s3.session-token"] = frozen.token
+    return {name: value for name, value in found.items() if value}
+
+
 def _client() -> Any:
     try:
         import boto3
@@ -163,14 +215,10 @@ def _client() -> Any:
 def _list_objects(bucket: str, key: str, named: str) -> tuple[_ListedObject, ...]:
     """Return the objects of an address, sorted by key; a glob's star does not match a slash."""
     fixed = key[: next((i for i, letter in enumerate(key) if letter in GLOB_CHARACTERS), len(key))]
-    with _s3_errors(named):
-        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=fixed)
-        objects = [
-            _ListedObject(entry["Key"], entry["ETag"], entry["Size"])
-            for page in pages
-            for entry in page.get("Contents", ())
-        ]
+    objects = _list_all(bucket, fixed, named)
     literal = [listed for listed in objects if listed.key == key]  # a key may hold the letters of a pattern
+    if not literal:
+        check_no_table([PurePosixPath(listed.key.removeprefix(fixed)) for listed in objects], named)
     chosen = literal or sorted((o for o in objects if _is_selected(o.key, key, fixed)), key=lambda o: o.key)
     if not chosen:
         raise NotFound(f"{named}: there is no object. Check bucket, key and region.")
@@ -181,6 +229,16 @@ def _list_objects(bucket: str, key: str, named: str) -> tuple[_ListedObject, ...
                 "if the prefix has other objects, select the right ones by a pattern, such as s3://bucket/prefix/*.parquet."
             )
     return tuple(chosen)
+
+
+def _list_all(bucket: str, prefix: str, named: str) -> list[_ListedObject]:
+    with _s3_errors(named):
+        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [
+            _ListedObject(entry["Key"], entry["ETag"], entry["Size"])
+            for page in pages
+            for entry in page.get("Contents", ())
+        ]
 
 
 def _is_selected(name: str, key: str, fixed: str) -> bool:

@@ -53,6 +53,7 @@ def _load_secret(name: str) -> str:
 
 
 def _refuse_password(source: str) -> None:
+    source = source.removeprefix("iceberg:")  # whose catalog may be a database
     if "://" not in source:
         return
     try:

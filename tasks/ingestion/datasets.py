@@ -11,6 +11,7 @@ from blocks.lake.base import AsOf, Lake, Snapshot
 from blocks.sources import ProcessedFile, WatermarkFilter
 from blocks.sources.file_listing import processed_from_notes
 from blocks.sources.sql_query import Watermark, watermark_id
+from blocks.sources.versioned_tables import ingested_versions
 from tasks.shared.models import TeamModel
 from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.model.namespaces import base_name, namespace_part
@@ -68,6 +69,11 @@ def processed_files(lake: Lake, data: DataSpec | IngestSchema) -> tuple[Processe
     return tuple(
         file for snapshot in dataset_snapshots(lake, data.dataset) for file in processed_from_notes(snapshot.notes)
     )
+
+
+def table_versions(lake: Lake, data: DataSpec | IngestSchema) -> dict[str, str]:
+    """Return the newest ingested version of each Delta or Iceberg table, by the table's id."""
+    return ingested_versions([snapshot.notes for snapshot in dataset_snapshots(lake, data.dataset)])
 
 
 def export_quarantine(lake: Lake, data: DataSpec | IngestSchema, snapshot: str, to: Path) -> int:

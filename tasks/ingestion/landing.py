@@ -19,6 +19,7 @@ from tasks.ingestion.datasets import (
     latest_read,
     processed_files,
     quarantine_dataset,
+    table_versions,
     watermark_filter,
 )
 from tasks.ingestion.rules.acceptance import LOOKALIKE_NOTE, PartitionedRows, StagedRows, partition_rows
@@ -62,6 +63,7 @@ def open_source_rows(
         scratch=_ensure_folder(scratch),
         redrive=bool(redrive),
         source_format=SourceFormat(**data.source.settings()),
+        ingested=None if redrive else table_versions(lake, data),
     )
 
 
