@@ -41,6 +41,14 @@ class FileTotals:
 
 
 @dataclass(frozen=True)
+class PublishedTable:
+    """What publishing a data set as a table did: the commits written, and the problem if it cannot be such a table."""
+
+    commits: int
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class StorageUse:
     """Storage use of a data set: all stored files, unreferenced ones included, and the files that a full read opens."""
 
@@ -229,6 +237,14 @@ class Lake(Block):
         Raises:
             NotFound: no such data set.
             Corrupt: a file is not the one of its manifest: nothing is erased.
+        """
+
+    @abstractmethod
+    def publish(self, dataset: str, *, dry_run: bool = False) -> PublishedTable:
+        """Make the data set's Delta table agree with its snapshots, for engines that read the lake without our code.
+
+        An append publishes its own snapshot. This makes up for what is missing (an older lake, a killed writer) and
+        replaces what was changed. With `dry_run` nothing is written.
         """
 
     @abstractmethod

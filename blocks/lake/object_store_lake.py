@@ -18,8 +18,9 @@ from pydantic import PrivateAttr
 
 from blocks.common.errors import ConcurrentWrite, Rejected
 from blocks.common.temporary_folders import temporary_folder
-from blocks.lake.base import AsOf, DataFile, ErasedRows, FileTotals, Lake, Snapshot, StorageUse
+from blocks.lake.base import AsOf, DataFile, ErasedRows, FileTotals, Lake, PublishedTable, Snapshot, StorageUse
 from blocks.lake.dataset_log import DatasetLog
+from blocks.lake.delta_log import publish_all, publish_newest
 from blocks.lake.entries import DatasetState, LogEntry, next_snapshot, next_state
 from blocks.lake.erasing import Selects, erase_rows
 from blocks.lake.layout import write_sorted_files
@@ -94,8 +95,9 @@ class ObjectStoreLake(Lake):
                 )
                 number, previous = (head.log + 1, head.digest) if head else (1, "")
                 state = next_state(state, snapshot, serialize_schema(schema))
-                if log.claim(LogEntry(number, previous, state, folder, snapshot)):
+                if log.claim(entry := LogEntry(number, previous, state, folder, snapshot)):
                     self.verified.remember(list(written.items()))
+                    publish_newest(self.store, log, entry)
                     return snapshot
                 head = log.head()
                 state = head.state if head else DatasetState()
@@ -203,7 +205,15 @@ class ObjectStoreLake(Lake):
             erased = erase_rows(self.store, log, self.verified, columns, selects, at=at, notes=notes, dry_run=dry_run)
             if not dry_run:  # what a killed writer left may hold such rows, too
                 collect_orphans(self.store, log, at, dry_run=False)
+                with suppress(Exception):  # what is erased stays erased; maintenance makes up for the table
+                    publish_all(self.store, log, dry_run=False)
             return erased
+
+    def publish(self, dataset: str, *, dry_run: bool = False) -> PublishedTable:
+        """Make the data set's Delta table agree with its snapshots: see `Lake.publish`."""
+        check_dataset(dataset)
+        with self.port_errors(dataset, "written"):
+            return publish_all(self.store, self._log(dataset), dry_run=dry_run)
 
     def storage_use(self, dataset: str) -> StorageUse:
         """Return the storage use of the data set: see `Lake.storage_use`."""

@@ -58,6 +58,7 @@ def maintain_dataset(
         changed = not dry_run and bool(merged.files or removed.files)
         if changed:
             verify_reads_unchanged(lake, dataset, reads)
+        published = lake.publish(dataset, dry_run=dry_run)
         footprint_after = lake.storage_use(dataset)
     except TerminalError as problem:
         return DatasetMaintenance(dataset, problem=str(problem))
@@ -71,6 +72,8 @@ def maintain_dataset(
         orphan_bytes=removed.size_bytes,
         reads=len(reads),
         repeated=len(reads) if changed else 0,
+        published=published.commits,
+        not_published=published.problem,
     )
 
 

@@ -22,6 +22,7 @@ _COLUMNS = (
     "merged",
     "orphans",
     "reads verified, repeated",
+    "Delta commits written",
 )
 
 
@@ -39,7 +40,8 @@ class DatasetMaintenance:
     """The maintenance of one data set, or its plan in a dry run.
 
     `merged` small files became larger ones; `orphans` of `orphan_bytes` were removed. The files of `reads` reads were
-    verified, and `repeated` of these returned the same rows after a change. `problem` is "" for none.
+    verified, and `repeated` of these returned the same rows after a change. `published` commits of its Delta table were
+    written; `not_published` is the reason why it has none. `problem` is "" for none.
     """
 
     dataset: str
@@ -51,6 +53,8 @@ class DatasetMaintenance:
     orphan_bytes: int = 0
     reads: int = 0
     repeated: int = 0
+    published: int = 0
+    not_published: str = ""
     problem: str = ""
 
 
@@ -99,6 +103,11 @@ def maintenance_markdown(results: Sequence[DatasetMaintenance], *, dry_run: bool
             f"{done}. The files of {reads} reads are unchanged; {repeated} reads were repeated afterwards and returned "
             "the same rows.",
             *(f"**{each.dataset}** has a problem: {each.problem}" for each in results if each.problem),
+            *(
+                f"**{each.dataset}** has no Delta table: {each.not_published}."
+                for each in results
+                if each.not_published
+            ),
             "\n".join([f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|", *map(_table_row, results)]),
         ]
     )
@@ -110,7 +119,7 @@ def _table_row(one: DatasetMaintenance) -> str:
     size = f"{_megabytes(one.before.stored_bytes)} → {_megabytes(one.after.stored_bytes)}"
     orphans = f"{one.orphans:,} ({_megabytes(one.orphan_bytes)})" if one.orphans else "0"
     cells = [one.dataset, f"{one.snapshots:,}", opened, stored, size, f"{one.merged:,}", orphans]
-    cells.append(f"{one.reads}, {one.repeated}")
+    cells += [f"{one.reads}, {one.repeated}", f"{one.published:,}"]
     return f"| {' | '.join(cells)} |"
 
 

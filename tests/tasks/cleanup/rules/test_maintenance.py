@@ -47,13 +47,13 @@ def test_of_many_rows_a_sample_of_buckets_is_looked_at():
 
 
 ONE = DatasetMaintenance(
-    "churn", 40, StorageStats(40, 4_000_000, 40), StorageStats(41, 7_500_000, 1), 40, 2, 1_500_000, 5, 5
+    "churn", 40, StorageStats(40, 4_000_000, 40), StorageStats(41, 7_500_000, 1), 40, 2, 1_500_000, 5, 5, 3
 )
 
 
 def test_the_report_says_before_and_after_of_each_data_set():
     text = maintenance_markdown([ONE], dry_run=False)
-    assert "| churn | 40 | 40 → 1 | 40 → 41 | 4.0 MB → 7.5 MB | 40 | 2 (1.5 MB) | 5, 5 |" in text
+    assert "| churn | 40 | 40 → 1 | 40 → 41 | 4.0 MB → 7.5 MB | 40 | 2 (1.5 MB) | 5, 5 | 3 |" in text
     assert "40 small files were merged; 2 orphaned files (1.5 MB) were removed. The files of 5 reads" in text
     assert "5 reads were repeated afterwards and returned the same rows" in text
 
@@ -69,4 +69,6 @@ def test_a_data_set_that_was_left_alone_is_named_with_its_reason():
     assert "**flights** has a problem: checksum mismatch" in maintenance_markdown(
         [ONE, DatasetMaintenance("flights", problem="checksum mismatch")], dry_run=False
     )
+    odd = DatasetMaintenance("clocks", not_published="column 'at' is time64[us]")
+    assert "**clocks** has no Delta table: column 'at' is time64[us]." in maintenance_markdown([odd], dry_run=False)
     assert "nothing was ingested" in maintenance_markdown([], dry_run=False)
