@@ -72,12 +72,14 @@ class Source(ABC):
         position_labels: text before a row's number, one per file: "line" or "row" for a single file, with the file's
             name for several ("b.csv line").
         size_bytes: the size of the source; 0 if unknown.
+        may_repeat_rows: whether rows that were read before are read again on purpose.
     """
 
     kinds: Mapping[str, str]
     description: str
     position_labels: tuple[str, ...] = ("row",)
     size_bytes: int = 0
+    may_repeat_rows: bool = False
     _ignored: Iterable[str] = ()
 
     @abstractmethod

@@ -4,10 +4,11 @@ A watermark is the highest value of a growing column that was ingested. With it 
 value: see `docs/ingest.md`.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote
@@ -72,7 +73,24 @@ class Watermark:
                 f"{source_description}: the watermark column {column!r} has no order ({cause or type(top).__name__}). "
                 "Use a column of whole numbers, times or text of one type."
             ) from cause
+        if kind == "text":
+            _check_text_times([*earlier, *values], source_description, column)
         return cls(kind, top.isoformat() if isinstance(top, date) else str(top))
+
+    def minus(self, look_back: str) -> "Watermark":
+        """Return the watermark that lies `look_back` before this one: "3 days", "36 hours", or a number for numbers.
+
+        Raises:
+            Rejected: it is no such text, or does not fit the watermark's type.
+        """
+        value, back = self.value(), parse_look_back(look_back)
+        if self.kind == "text" and isinstance(back, timedelta):
+            return Watermark(self.kind, _text_time_minus(value, back))
+        if isinstance(back, timedelta) != (self.kind in ("time", "date", "text")):
+            what = "a number" if isinstance(back, timedelta) else "a duration, such as 3 days"
+            raise Rejected(f"look_back {look_back!r}: the watermark is {self.kind} ({self.value_text}). Give {what}.")
+        earlier = value - (back if isinstance(back, timedelta) else type(value)(back))
+        return Watermark(self.kind, earlier.isoformat() if isinstance(earlier, date) else str(earlier))
 
     def value(self) -> Any:
         """Return the value as a Python object."""
@@ -92,10 +110,19 @@ class Watermark:
 
 @dataclass(frozen=True)
 class WatermarkFilter:
-    """Selects the new rows of a query: those whose `column` is greater than `last_value`; None selects all."""
+    """Selects the new rows of a query: those whose `column` is greater than `last_value`; None selects all.
+
+    With `look_back` ("3 days", or a number) it selects rows from so far below `last_value`, of which most were read.
+    """
 
     column: str
     last_value: Watermark | None = None
+    look_back: str = ""
+
+    @property
+    def start(self) -> Watermark | None:
+        """The value above which rows are selected."""
+        return self.last_value.minus(self.look_back) if self.last_value and self.look_back else self.last_value
 
 
 class QuerySource(Source):
@@ -107,8 +134,14 @@ class QuerySource(Source):
         if not query.strip():
             raise Rejected(f"{self._shown}: there is no query. Give one that selects {', '.join(kinds)}.")
         self.description = f"query on {self._shown}"
-        if since and since.last_value:
-            self.description += f" where {since.column} > {since.last_value.value_text}"
+        if since and since.look_back:
+            parse_look_back(since.look_back)
+        if since and since.last_value and since.last_value.kind == "text":
+            _check_text_times([since.last_value.value_text], self.description, since.column)
+        self._start = since.start if since else None
+        if since and self._start:
+            self.description += f" where {since.column} > {self._start.value_text}"
+        self.may_repeat_rows = bool(since and since.look_back and since.last_value)
         self._query = query
         self._highest: Watermark | None = since.last_value if since else None
 
@@ -150,12 +183,64 @@ class QuerySource(Source):
             first += count
 
     def _filtered_query(self, connection: sa.Connection) -> str:
-        if not self._since or not self._since.last_value:
+        if not self._since or not self._start:
             return self._query
         column = connection.dialect.identifier_preparer.quote(self._since.column)
         inner = self._query.strip().rstrip(";")
-        after = self._since.last_value.as_sql(connection.dialect)
+        after = self._start.as_sql(connection.dialect)
         return f"SELECT * FROM (\n{inner}\n) newest WHERE newest.{column} > {after}"  # noqa: S608  (a quoted literal)
+
+
+_LOOK_BACK = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(minutes?|hours?|days?|weeks?)?")
+_TEXT_TIME = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?:([T ])([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)(Z|[+-][0-9]{2}:[0-9]{2})?)?"
+)
+
+
+def parse_look_back(text: str) -> timedelta | Decimal:
+    """Return a duration or a number. Raises Rejected if the text is neither."""
+    match = _LOOK_BACK.fullmatch(text.strip())
+    if not match:
+        raise Rejected(f"look_back {text!r}: it is neither a duration nor a number. Give 3 days, 36 hours or 1000.")
+    if match[2] is None:
+        return Decimal(match[1])
+    return timedelta(**{match[2].rstrip("s") + "s": float(match[1])})
+
+
+def _check_text_times(values: Sequence[str], source_description: str, column: str) -> None:
+    """Raise Rejected unless all texts are times of one form and zone: only then their order as text is that of time."""
+    forms: dict[object, str] = {}
+    for value in values:
+        match = _TEXT_TIME.fullmatch(value)
+        form = (len(value), match[2], match[4]) if match and _is_time(value) else None
+        forms.setdefault(form, value)
+        if form is None or len(forms) > 1:
+            other = f", and {next(iter(forms.values()))!r}" if len(forms) > 1 else ""
+            raise Rejected(
+                f"{source_description}: the watermark column {column!r} is text, and holds {value!r}{other}. The order "
+                "of text is that of time only for ISO times of one form and zone (2026-01-31T08:00:00Z). Convert it in "
+                "the query: CAST it to a time or a number."
+            )
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _text_time_minus(text: str, back: timedelta) -> str:
+    """Return the time in the same form, `back` before."""
+    match = _TEXT_TIME.fullmatch(text)
+    assert match  # noqa: S101  (checked when the source was opened)
+    earlier = datetime.fromisoformat(text) - back
+    if match[2] is None:
+        return earlier.date().isoformat()
+    clock = earlier.time().replace(tzinfo=None).isoformat("microseconds")[: len(match[3])]
+    return f"{earlier.date().isoformat()}{match[2]}{clock}{match[4] or ''}"
 
 
 def watermark_id(source: str, query: str, column: str) -> str:

@@ -51,9 +51,16 @@ def dataset_snapshots(lake: Lake, dataset: str) -> tuple[Snapshot, ...]:
 
 
 def watermark_filter(
-    lake: Lake, data: DataSpec | IngestSchema, source: str, query: str, column: str
+    lake: Lake, data: DataSpec | IngestSchema, source: str, query: str, column: str, look_back: str = ""
 ) -> WatermarkFilter | None:
-    """Return the filter for the new rows of a query: those above its last ingested watermark. None without a column."""
+    """Return the filter for the new rows of a query: those above its last ingested watermark. None without a column.
+
+    Raises:
+        Refusal: there is a look-back without a column.
+    """
+    if not column and look_back:
+        remedy = "Name the column in watermark, or leave look_back empty."
+        raise Refusal("only a watermark has a look-back", where="look_back", value=look_back, remedy=remedy)
     if not column:
         return None
     watermark_name = watermark_id(source, query, column)
@@ -61,7 +68,7 @@ def watermark_filter(
         Watermark.from_notes(snapshot.notes, watermark_name)
         for snapshot in reversed(dataset_snapshots(lake, data.dataset))
     )
-    return WatermarkFilter(column, next((mark for mark in ingested if mark), None))
+    return WatermarkFilter(column, next((mark for mark in ingested if mark), None), look_back)
 
 
 def processed_files(lake: Lake, data: DataSpec | IngestSchema) -> tuple[ProcessedFile, ...]:

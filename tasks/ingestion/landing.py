@@ -24,6 +24,7 @@ from tasks.ingestion.datasets import (
 )
 from tasks.ingestion.rules.acceptance import LOOKALIKE_NOTE, PartitionedRows, StagedRows, partition_rows
 from tasks.ingestion.rules.quarantine import ingest_summary
+from tasks.ingestion.rules.repeated_rows import without_repeated_rows
 from tasks.ingestion.rules.row_checks import STAGED_TABLE, RowRules, staged_relation_sql
 from tasks.shared.progress import Progress
 from tasks.shared.records import IngestResult
@@ -44,7 +45,14 @@ _KNOWN = "the lake holds these rows already, up to snapshot"
 
 
 def open_source_rows(
-    lake: Lake, data: IngestSchema, source: str, query: str, watermark: str, redrive: str, scratch: Path
+    lake: Lake,
+    data: IngestSchema,
+    source: str,
+    query: str,
+    watermark: str,
+    redrive: str,
+    scratch: Path,
+    look_back: str = "",
 ) -> Source:
     """Return the rows of a source that are not ingested yet, to be closed; see `flows.ingest` for the arguments.
 
@@ -58,7 +66,7 @@ def open_source_rows(
         address,
         query=query,
         kinds=data.column_kinds,
-        watermark=watermark_filter(lake, data, address, query, watermark),
+        watermark=watermark_filter(lake, data, address, query, watermark, look_back),
         processed=None if redrive else processed_files(lake, data),
         scratch=_ensure_folder(scratch),
         redrive=bool(redrive),
@@ -103,6 +111,8 @@ def ingest_rows(
             folder,
             max_quarantined_share=_NO_QUARANTINE_LIMIT if redrive else _MAX_QUARANTINED_SHARE,
         )
+        if partitioned is None:
+            return _no_new_rows(lake, data, source)
         counts = {"rows_in": str(partitioned.rows_in), "quarantined": str(partitioned.quarantined)}
         if hint := _placeholder_hint(partitioned, data.column_kinds):
             counts["look here"] = hint
@@ -129,8 +139,11 @@ def partition_source(
     folder: Path,
     *,
     max_quarantined_share: float,
-) -> PartitionedRows:
-    """Split the rows of a source into accepted and quarantined ones. Keys of `lake_read` may not occur again."""
+) -> PartitionedRows | None:
+    """Split the rows of a source into accepted and quarantined ones. Keys of `lake_read` may not occur again.
+
+    Rows that a look-back reads again are left out first. Return None if no other row is left.
+    """
     files = [str(file) for file in staged.files]
     rows = StagedRows(
         relation=staged_relation_sql(staged.column_sql, files),
@@ -149,6 +162,19 @@ def partition_source(
     engine = DuckDBEngine.model_validate({**limits, "spill": _ensure_folder(folder / "spill")})
     keys = lake.files(lake_read) if lake_read else ()
     older = lake_read and any(each.notes.get(VALUES_NOTE) != FORMS_VERSION for each in lake_read.snapshots)
+    if source.may_repeat_rows and lake_read:
+        aside = latest_read(lake, quarantine_dataset(data))
+        rows = without_repeated_rows(
+            engine,
+            rows,
+            rules,
+            folder / "fresh",
+            lake_columns=[name for name, _ in lake_read.schema],
+            lake_files=keys,
+            quarantine_files=lake.files(aside) if aside else (),
+        )
+        if rows.repeated and not rows.rows + rows.unreadable_rows:
+            return None
     return partition_rows(
         engine,
         rows,

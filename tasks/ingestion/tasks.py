@@ -22,11 +22,12 @@ def ingest_source(
     watermark: str = "",
     redrive: str = "",
     table: str = MAIN_TABLE,
+    look_back: str = "",
 ) -> IngestResult:
     """Read the declared columns of a source and ingest its rows. `flows.ingest` describes the arguments."""
     env, data = open_environment(environment), ingest_schema(load_model(model), table)
     lake, scratch = env.lake(), env.scratch / "ingest"
-    with closing(open_source_rows(lake, data, source, query, watermark, redrive, scratch)) as rows:
+    with closing(open_source_rows(lake, data, source, query, watermark, redrive, scratch, look_back)) as rows:
         result = ingest_rows(lake, data, rows, scratch=scratch, redrive=redrive)
     get_run_logger().info("%s", result.summary)
     return result

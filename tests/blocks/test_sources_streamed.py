@@ -407,7 +407,7 @@ def test_a_watermark_is_the_highest_value_and_asks_only_for_what_is_newer(databa
 
 @pytest.mark.parametrize(
     ("value", "kind"),
-    [(7, "integer"), (7.5, "float"), ("it's", "text"), (datetime(2026, 1, 2, 3, 4, 5, 6), "time"),
+    [(7, "integer"), (7.5, "float"), ("2026-01-02 03:04", "text"), (datetime(2026, 1, 2, 3, 4, 5, 6), "time"),
      (datetime(2026, 1, 2).date(), "date"), (Decimal("7.10"), "decimal")],
 )  # fmt: skip
 def test_a_watermark_is_kept_as_text_and_comes_back_as_it_was(value, kind):
@@ -419,9 +419,69 @@ def test_a_watermark_is_kept_as_text_and_comes_back_as_it_was(value, kind):
 
 
 def test_a_watermark_cannot_break_out_of_the_query(database):
-    source = query_since(database, Watermark("text", "x' OR '1'='1"))
-    with pytest.raises(Rejected, match="0 rows"):
-        source.read_table()
+    with pytest.raises(Rejected, match="is text, and holds"):
+        query_since(database, Watermark("text", "x' OR '1'='1"))
+
+
+@pytest.mark.parametrize(
+    ("values", "fits"),
+    [
+        (["2026-01-09", "2026-01-10"], True),
+        (["2026-01-09T08:00:00Z", "2026-01-09T09:00:00Z"], True),
+        (["2026-01-09 08:00:00.125+01:00", "2026-01-09 09:00:00.250+01:00"], True),
+        (["v9", "v10"], False),
+        (["9", "10"], False),
+        (["2026-01-09T08:00:00+01:00", "2026-01-09T08:00:00+02:00"], False),
+        (["2026-01-09 08:00:00", "2026-01-09T08:00:00"], False),
+        (["2026-01-09", "2026-01-09T08:00:00"], False),
+        (["2026-01-09T08:00:00.5", "2026-01-09T08:00:00.25"], False),
+        (["2026-02-30"], False),
+        (["09.01.2026"], False),
+    ],
+)
+def test_a_text_watermark_is_taken_only_where_its_order_is_that_of_time(values, fits):
+    if fits:
+        assert Watermark.highest(values, None, "query", 1, "changed").value_text == values[-1]
+        return
+    with pytest.raises(Rejected, match="CAST it to a time or a number"):
+        Watermark.highest(values, None, "query", 1, "changed")
+
+
+def test_a_text_watermark_keeps_its_form_from_load_to_load():
+    first = Watermark.highest(["2026-01-09 08:00:00"], None, "query", 1, "changed")
+    with pytest.raises(Rejected, match="one form and zone"):
+        Watermark.highest(["2026-01-10T08:00:00"], first, "query", 1, "changed")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "look_back", "expected"),
+    [
+        ("integer", "100", "30", "70"),
+        ("float", "1.5", "0.5", "1.0"),
+        ("decimal", "7.10", "0.1", "7.00"),
+        ("time", "2026-01-09T08:00:00+01:00", "36 hours", "2026-01-07T20:00:00+01:00"),
+        ("date", "2026-03-01", "2 days", "2026-02-27"),
+        ("text", "2026-03-01", "1 week", "2026-02-22"),
+        ("text", "2026-03-01 00:30:00.250Z", "90 minutes", "2026-02-28 23:00:00.250Z"),
+    ],
+)
+def test_a_look_back_lies_before_the_watermark_in_the_same_form(kind, value, look_back, expected):
+    assert Watermark(kind, value).minus(look_back) == Watermark(kind, expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "look_back", "said"),
+    [
+        ("integer", "100", "3 days", "Give a number"),
+        ("time", "2026-01-09T08:00:00", "1000", "Give a duration"),
+        ("text", "2026-01-09", "10", "Give a duration"),
+        ("integer", "100", "-5", "neither a duration nor a number"),
+        ("integer", "100", "3 fortnights", "neither a duration nor a number"),
+    ],
+)
+def test_a_look_back_that_does_not_fit_the_watermark_is_refused(kind, value, look_back, said):
+    with pytest.raises(Rejected, match=said):
+        Watermark(kind, value).minus(look_back)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ class StagedRows:
         unreadable_rows: how many rows could not be read.
         ignored: columns of the source that the model does not declare.
         changed_columns: columns with values that an earlier release stored in another form.
+        repeated: how many rows were left out, because a look-back read them again.
     """
 
     relation: str
@@ -67,6 +68,7 @@ class StagedRows:
     unreadable_rows: int = 0
     ignored: Sequence[str] = ()
     changed_columns: frozenset[str] = frozenset()
+    repeated: int = 0
 
 
 @dataclass(frozen=True)
@@ -322,6 +324,8 @@ def _count_notes(staged: StagedRows, counts: Mapping[str, int]) -> dict[str, str
     notes = {"rows in": str(rows_in), "accepted": str(rows_in - lost), "quarantined": str(lost)}
     if lost:
         notes["reasons"] = reason_summary(counts)
+    if staged.repeated:
+        notes["read again"] = str(staged.repeated)
     if staged.ignored:
         notes["columns dropped"] = ", ".join(staged.ignored)
     return notes

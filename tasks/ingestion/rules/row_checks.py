@@ -29,6 +29,9 @@ from tasks.shared.rules.rows.buckets import BUCKET_COLUMN
 STAGED_TABLE = "staged"
 """The table of staged rows in the SQL of a relation."""
 
+QUARANTINE_TABLE, REPEATED_TABLE, FRESH_TABLE = "quarantine", "repeated", "fresh"
+"""Tables for rows that are read again: the quarantine, positions of the rows that are in it, and the other rows."""
+
 LAKE_TABLE, KNOWN_KEYS_TABLE, INVALID_TABLE, REPEATED_HASHES_TABLE, DUPLICATES_TABLE, UNREADABLE_TABLE = (
     "lake",
     "known_keys",
@@ -150,6 +153,25 @@ def known_keys_sql(relation: str, rules: RowRules) -> str:
     """Return SQL for the keys of the rows that the lake holds already; the lake's files are `LAKE_TABLE`."""
     lake_key, key = _unique_key_sql(rules, "l"), _unique_key_sql(rules)
     return f"SELECT DISTINCT {lake_key} AS key FROM {LAKE_TABLE} l SEMI JOIN ({relation}) r ON {lake_key} = {key}"  # noqa: S608
+
+
+def fresh_rows_sql(relation: str, columns: Sequence[str]) -> str:
+    """Return SQL for the rows that the lake does not hold with the same values in these columns."""
+    same = (f"l.{sql.quoted_name(c)} IS NOT DISTINCT FROM r.{sql.quoted_name(c)}" for c in columns)
+    return f"SELECT r.* FROM ({relation}) r ANTI JOIN {LAKE_TABLE} l ON {' AND '.join(same)}"  # noqa: S608
+
+
+def perhaps_quarantined_sql(relation: str, rules: RowRules) -> str:
+    """Return SQL for the rows whose key stands in the quarantine, or who have none."""
+    key = f"CAST(r.{sql.quoted_name(rules.entity)} AS VARCHAR)"
+    known = f"SELECT key FROM {QUARANTINE_TABLE} WHERE key IS NOT NULL"  # noqa: S608
+    return f"SELECT * FROM ({relation}) r WHERE {key} IN ({known}) OR {key} IS NULL"  # noqa: S608
+
+
+def rows_without_sql(relation: str) -> str:
+    """Return SQL for the rows whose positions are not in the table `REPEATED_TABLE`."""
+    same = f"r.{FILE_COLUMN} = s.{FILE_COLUMN} AND r.{ROW_COLUMN} = s.{ROW_COLUMN}"
+    return f"SELECT r.* FROM ({relation}) r ANTI JOIN {REPEATED_TABLE} s ON {same}"  # noqa: S608
 
 
 def repeated_hashes_sql(relation: str, rules: RowRules, *, known: bool) -> str:

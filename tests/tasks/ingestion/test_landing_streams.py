@@ -39,9 +39,11 @@ def lake(tmp_path: Path) -> Lake:
     return LocalLake(root=tmp_path / "lake")
 
 
-def land(lake: Lake, source: object, query: str = "", watermark: str = "", redrive: str = "") -> IngestResult:
+def land(
+    lake: Lake, source: object, query: str = "", watermark: str = "", redrive: str = "", look_back: str = ""
+) -> IngestResult:
     """Ingest as the task does, without its environment."""
-    since = watermark_filter(lake, HOUSES, str(source), query, watermark)
+    since = watermark_filter(lake, HOUSES, str(source), query, watermark, look_back)
     taken = None if redrive else processed_files(lake, HOUSES)
     rows = open_source(str(source), query=query, kinds=KINDS, watermark=since, processed=taken, redrive=bool(redrive))
     landed = ingest_rows(lake, HOUSES, rows, redrive=redrive)
@@ -183,6 +185,43 @@ def test_another_query_has_a_watermark_of_its_own(lake: Lake, database: Path) ->
     land(lake, url, "SELECT * FROM houses WHERE changed <= 20", "changed")
     landed = land(lake, url, "SELECT * FROM houses WHERE changed > 20 AND changed < 26", "changed")
     assert landed.rows_in == 5
+
+
+def test_a_look_back_finds_late_rows_and_leaves_out_what_was_read(lake: Lake, database: Path) -> None:
+    url = f"sqlite:///{database}"
+    add(database, houses(30, 2).assign(changed=(31, 32), price=None))
+    first = land(lake, url, QUERY, "changed", look_back="10")
+    assert (first.accepted, first.quarantined) == (30, 2)
+    add(database, houses(40, 3).assign(changed=(25, 30, 40)))  # two became visible late
+    assert land(lake, url, QUERY, "changed").rows_in == 1, "without a look-back the late rows are missed for good"
+    found = land(lake, url, QUERY, "changed", look_back="20")
+    assert (found.rows_in, found.accepted, found.quarantined) == (2, 2, 0)
+    notes = dataset_snapshots(lake, "houses")[-1].notes
+    assert (notes["read again"], notes["watermark"]) == ("13", "40")
+    assert not land(lake, url, QUERY, "changed", look_back="20").appended, "the same rows"
+    again = land(lake, url, QUERY, "changed", look_back="25")
+    assert (again.appended, again.rows_in, again.quarantined) == (False, 0, 0)
+    assert (len(keys(lake)), len(dataset_snapshots(lake, quarantine_dataset(HOUSES)))) == (33, 1)
+
+
+def test_a_row_that_was_corrected_within_the_look_back_is_quarantined_and_not_left_out(
+    lake: Lake, database: Path
+) -> None:
+    url = f"sqlite:///{database}"
+    land(lake, url, QUERY, "changed")
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE houses SET price = 7 WHERE house = 'h29'")
+    connection.close()
+    add(database, houses(30, 20).assign(changed=range(31, 51)))
+    landed = land(lake, url, QUERY, "changed", look_back="5")
+    assert (landed.accepted, landed.quarantined) == (20, 1)
+    (aside,) = lake.read(lake.as_of(quarantine_dataset(HOUSES))).to_pylist()
+    assert (aside["key"], aside["reason"]) == ("h29", "key already in the lake")
+
+
+def test_a_look_back_without_a_watermark_is_refused(lake: Lake, database: Path) -> None:
+    with pytest.raises(Refusal, match="only a watermark has a look-back"):
+        land(lake, f"sqlite:///{database}", QUERY, look_back="5")
 
 
 # Re-drive
