@@ -13,10 +13,15 @@ import pyarrow.compute as pc
 
 from blocks.common.errors import Rejected
 from blocks.sources.columns import ARROW_TYPES, Mask, changes_form, convert_column
+from runtime.digests import text_digest
 from runtime.values import KIND_DESCRIPTIONS, NoCanonicalForm, canonical
 
 MAX_ROW_TEXT = 500
 """Maximum number of characters of an unreadable row's text."""
+
+
+TABLE_ID_NOTE, TABLE_VERSION_NOTE, _TIME_NOTE = "table", "table version", "table version time"
+"""Names of the snapshot notes about the table that was read, and its version."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,36 @@ class Source(ABC):
             raise no_rows_error(self.description)
         labels = pa.chunked_array(positions, type=pa.string())
         return SourceTable(table, labels, tuple(unreadable), self.description, self.undeclared_columns)
+
+
+class VersionedTable(Source):
+    """The rows of a table with versions. Subclasses set `_version`, and `_since` if an earlier one was ingested."""
+
+    _table_id: str
+    _version: str
+    _version_time: str
+    _since: str | None
+
+    def content_digest(self) -> str:
+        """Return a digest of the declaration and the versions: a version never changes."""
+        return text_digest(f"{list(self.kinds.items())!r} {self._table_id} {self._since} {self._version}")
+
+    def has_no_new_rows(self) -> bool:
+        """Return whether an earlier version was ingested."""
+        return self._since is not None
+
+    def snapshot_notes(self) -> Mapping[str, str]:
+        """Return the table's id, the version that was read, and its time."""
+        return {TABLE_ID_NOTE: self._table_id, TABLE_VERSION_NOTE: self._version, _TIME_NOTE: self._version_time}
+
+    def describe(self, kind: str, address: str) -> None:
+        """Set the description."""
+        since = f" since {self._since}" if self._since is not None else ""
+        self.description = f"{kind} table {address} version {self._version}{since}"
+
+    @abstractmethod
+    def batches(self) -> Iterator[RowBatch]:
+        """Read the rows: see `Source.batches`."""
 
 
 def no_rows_error(description: str) -> Rejected:

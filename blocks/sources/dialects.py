@@ -225,6 +225,9 @@ def plain_numbers(
         fits = pc.fill_null(pc.match_substring_regex(text, declared), False)
         plain = pc.replace_substring_regex(text, group, "") if format_.thousands else text
         plain = pc.replace_substring(plain, format_.decimal, ".")
+        if pc.all(pc.or_(fits, pc.is_null(text))).as_py():
+            columns = columns.set_column(index, name, plain)
+            continue
         other = pc.fill_null(pc.match_substring_regex(text, _POINT_NUMBER), False)
         for row in np.flatnonzero(_mask(pc.and_(other, pc.invert(fits)))).tolist():
             bad.setdefault(row, (name, text[row].as_py()))

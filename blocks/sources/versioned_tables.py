@@ -5,7 +5,6 @@ versions since then added. A version that removed or changed rows refuses the lo
 """
 
 import json
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,53 +18,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blocks.common.errors import NotFound, Rejected, Unavailable
-from blocks.sources.base import RowBatch, Source, check_names, number_range, row_as_json, to_typed_batch
+from blocks.sources.base import (
+    TABLE_ID_NOTE,
+    TABLE_VERSION_NOTE,
+    RowBatch,
+    VersionedTable,
+    check_names,
+    number_range,
+    row_as_json,
+    to_typed_batch,
+)
 from blocks.sources.dialects import PLAIN_FORMAT
 from blocks.sources.file_listing import ROW_UNIT, SourceFile
 from blocks.sources.files import FileSource
 from blocks.sources.s3 import S3Folder, pyiceberg_properties
-from runtime.digests import text_digest
 
 DELTA_PREFIX, ICEBERG_PREFIX = "delta:", "iceberg:"
 """Prefixes of the address of a table: `delta:s3://bucket/table`, `iceberg:/data/table/metadata/v3.metadata.json`."""
 
-_ID_NOTE, _VERSION_NOTE, _TIME_NOTE = "table", "table version", "table version time"
 _READABLE_FEATURES: Final = {"timestampNtz", "vacuumProtocolCheck", "v2Checkpoint", "typeWidening", "columnMapping"}
 _APPENDING = {"append", "replace"}  # a replace moves rows into other files
 
 
 def ingested_versions(notes: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Return the newest ingested version of each table by its id, from the notes of snapshots, oldest first."""
-    return {one[_ID_NOTE]: one[_VERSION_NOTE] for one in notes if _ID_NOTE in one}
-
-
-class VersionedTable(Source):
-    """The rows of a table with versions. Subclasses set `_version`, and `_since` if an earlier one was ingested."""
-
-    _table_id: str
-    _version: str
-    _version_time: str
-    _since: str | None
-
-    def content_digest(self) -> str:
-        """Return a digest of the declaration and the versions: a version never changes."""
-        return text_digest(f"{list(self.kinds.items())!r} {self._table_id} {self._since} {self._version}")
-
-    def has_no_new_rows(self) -> bool:
-        """Return whether an earlier version was ingested."""
-        return self._since is not None
-
-    def snapshot_notes(self) -> Mapping[str, str]:
-        """Return the table's id, the version that was read, and its time."""
-        return {_ID_NOTE: self._table_id, _VERSION_NOTE: self._version, _TIME_NOTE: self._version_time}
-
-    def _describe(self, kind: str, address: str) -> None:
-        since = f" since {self._since}" if self._since is not None else ""
-        self.description = f"{kind} table {address} version {self._version}{since}"
-
-    @abstractmethod
-    def batches(self) -> Iterator[RowBatch]:
-        """Read the rows: see `Source.batches`."""
+    return {one[TABLE_ID_NOTE]: one[TABLE_VERSION_NOTE] for one in notes if TABLE_ID_NOTE in one}
 
 
 @dataclass(frozen=True)
@@ -113,7 +90,7 @@ class DeltaSource(VersionedTable):
             self._added = self._added_since(int(self._since), version) if self._since else _active_files(table)
         self._names = names
         self._ignored = check_names(names, self.kinds, self._address)
-        self._describe("Delta", self._address)
+        self.describe("Delta", self._address)
 
     def batches(self) -> Iterator[RowBatch]:
         """Read the files of the version: see `Source.batches`."""
@@ -234,7 +211,7 @@ class IcebergSource(VersionedTable):
         self.position_labels = tuple(f"{task.file.file_path.rpartition('/')[2]} {ROW_UNIT}" for task in self._tasks)
         self.position_labels = self.position_labels or (ROW_UNIT,)
         self.size_bytes = sum(task.file.file_size_in_bytes for task in self._tasks)
-        self._describe("Iceberg", self._address)
+        self.describe("Iceberg", self._address)
 
     def batches(self) -> Iterator[RowBatch]:
         """Read the files of the snapshot, without deleted rows: see `Source.batches`."""

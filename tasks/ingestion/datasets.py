@@ -56,11 +56,11 @@ def watermark_filter(
     """Return the filter for the new rows of a query: those above its last ingested watermark. None without a column.
 
     Raises:
-        Refusal: there is a look-back without a column.
+        Refusal: there is a lookback without a column.
     """
     if not column and look_back:
         remedy = "Name the column in watermark, or leave look_back empty."
-        raise Refusal("only a watermark has a look-back", where="look_back", value=look_back, remedy=remedy)
+        raise Refusal("only a watermark has a lookback", where="look_back", value=look_back, remedy=remedy)
     if not column:
         return None
     watermark_name = watermark_id(source, query, column)

@@ -142,7 +142,7 @@ def partition_source(
 ) -> PartitionedRows | None:
     """Split the rows of a source into accepted and quarantined ones. Keys of `lake_read` may not occur again.
 
-    Rows that a look-back reads again are left out first. Return None if no other row is left.
+    Rows that the lookback reads again are left out first. Return None if no other row is left.
     """
     files = [str(file) for file in staged.files]
     rows = StagedRows(

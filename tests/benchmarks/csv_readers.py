@@ -1,10 +1,11 @@
 """CSV readers on faulty files: `python -m tests.benchmarks.csv_readers` prints what they return, as Markdown.
 
-Each file is small and its rows are known. A reader is right when it returns exactly the complete rows, or refuses an
+The files of `DIALECT_FILES` are written in a dialect that is declared to our reader and given to DuckDB's. Each file is small and its rows are known. A reader is right when it returns exactly the complete rows, or refuses an
 ambiguous file. A reader refuses when it loads nothing although some rows are complete. Otherwise it is silently
 wrong. Each fault is tried again amid 60,000 complete rows, because some readers inspect the first rows more closely.
 """
 
+import gzip
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,14 +18,34 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pcsv
 
-from blocks.sources import open_source
+from blocks.sources import SourceFormat, open_source
 
 NAMES = ["id", "name", "amount"]
-HEAD = "id,name,amount\n"
+HEAD = HEAD_LINE = "id,name,amount\n"
 ANN, BOB, CY = ("1", "ann", "5"), ("2", "bob", "6"), ("3", "cy", "7")
 ROWS = 1_000_000
 
 Rows = list[tuple[str, ...]]
+
+GERMAN = SourceFormat(";", ",", ".")
+SEMICOLON_HEAD = "id;name;amount\n"
+MANY = "".join(f"{n};zed;9\n" for n in range(30_000))
+DIALECT_FILES: dict[str, tuple[str | bytes, SourceFormat, str, Rows | None]] = {
+    "semicolons, decimal comma": (SEMICOLON_HEAD + "1;ann;5,5\n", GERMAN, "delim = ';'", [("1", "ann", "5.5")]),
+    "groups of thousands": (SEMICOLON_HEAD + "1;ann;1.234,5\n", GERMAN, "delim = ';'", [("1", "ann", "1234.5")]),
+    "a point for a comma": (SEMICOLON_HEAD + "1;ann;1.5\n2;bob;2,5\n", GERMAN, "delim = ';'", [("2", "bob", "2.5")]),
+    "a point for a comma, amid": (SEMICOLON_HEAD + MANY + "1;ann;1.5\n" + MANY, GERMAN, "delim = ';'", [("", "", "")]),
+    "tabs": ("id\tname\tamount\n1\tann\t5\n", SourceFormat("\t"), "delim = '\t'", [("1", "ann", "5.0")]),
+    "commas under semicolons": (HEAD_LINE + "1,ann,5\n", GERMAN, "delim = ';'", None),
+    "Excel's sep line": ("sep=;\n" + SEMICOLON_HEAD + "1;ann;5\n", GERMAN, "delim = ';'", [("1", "ann", "5.0")]),
+    "Latin-1": ((SEMICOLON_HEAD + "1;jörg;5\n").encode("latin-1"), SourceFormat(";", ",", ".", "latin-1"), "delim = ';', encoding = 'latin-1'", [("1", "jörg", "5.0")]),
+    "UTF-8 as Latin-1": (SEMICOLON_HEAD + "1;jörg;5\n", SourceFormat(";", ",", ".", "latin-1"), "delim = ';', encoding = 'latin-1'", None),
+    "Windows-1252 as Latin-1": ((SEMICOLON_HEAD + "1;5 €;5\n").encode("cp1252"), SourceFormat(";", ",", ".", "latin-1"), "delim = ';', encoding = 'latin-1'", None),
+    "UTF-16": ((SEMICOLON_HEAD + "1;jörg;5\n").encode("utf-16"), SourceFormat(";", ",", ".", "utf-16"), "delim = ';', encoding = 'utf-16'", [("1", "jörg", "5.0")]),
+    "half a gzip file": (gzip.compress((SEMICOLON_HEAD + MANY).encode())[:-20], GERMAN, "delim = ';', compression = 'gzip'", None),
+    "a quote that never closes": (SEMICOLON_HEAD + MANY + '1;"ann;5\n' + MANY, GERMAN, "delim = ';'", None),
+}  # fmt: skip
+"""Files in a dialect, its declaration, what DuckDB is told, and the complete rows; `None` where a reader must refuse."""
 
 FILES: dict[str, tuple[str | bytes, Rows | None]] = {
     "whole": (HEAD + "1,ann,5\n2,bob,6\n3,cy,7\n", [ANN, BOB, CY]),
@@ -164,6 +185,57 @@ def speed(folder: Path) -> None:
     print("; ".join(f"{name} {seconds(work):.2f} s" for name, work in works.items()))
 
 
+def dialects(folder: Path) -> None:
+    """Print how our reader and DuckDB's, with rejects, read the files that are written in a dialect."""
+    kinds = {"id": "text", "name": "text", "amount": "number"}
+    verdicts: dict[str, list[str]] = {"ours": [], "DuckDB": []}
+    for name, (content, declared, told, right) in DIALECT_FILES.items():
+        path = folder / f"dialect.csv{'.gz' if 'gzip' in name else ''}"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        whole = [(str(n), "zed", "9.0") for n in range(30_000)] * 2 if "amid" in name else right
+
+        def with_ours(path: Path, declared: SourceFormat = declared) -> Rows:
+            return rows_of(open_source(str(path), kinds=kinds, source_format=declared).read_table().table)
+
+        def with_duckdb(path: Path, told: str = told, declared: SourceFormat = declared) -> Rows:
+            types = "columns = {'id': 'VARCHAR', 'name': 'VARCHAR', 'amount': 'DOUBLE'}, header = true, quote = '\"'"
+            marks = f"decimal_separator = '{declared.decimal}'"
+            marks += f", thousands = '{declared.thousands}'" if declared.thousands else ""
+            with duckdb.connect() as connection:
+                statement = (
+                    f"FROM read_csv('{path}', {types}, {told}, {marks}, strict_mode = true, store_rejects = true)"
+                )
+                return rows_of(connection.sql(statement).to_arrow_table())
+
+        for reader, read in (("ours", with_ours), ("DuckDB", with_duckdb)):
+            verdicts[reader].append(f"{name}: {verdict(read, path, whole)}")
+    for reader, found in verdicts.items():
+        counts = {word: sum(one.endswith(word) for one in found) for word in ("right", "refused", "wrong")}
+        print(f"\ndialects, {reader}: {counts}; {'; '.join(one for one in found if not one.endswith('right'))}")
+
+
+def dialect_speed(folder: Path) -> None:
+    """Print the seconds of processors for a million rows with semicolons and decimal commas, in turns."""
+    path, random = folder / "german.csv", np.random.default_rng(1)
+    numbers = [[f"{value:.2f}".replace(".", ",") for value in random.normal(size=ROWS)] for _ in range(2)]
+    path.write_text(
+        "id;name;amount\n" + "".join(f"{n};{a};{b}\n" for n, (a, b) in enumerate(zip(*numbers, strict=True)))
+    )
+    kinds = {"id": "text", "name": "number", "amount": "number"}
+    types = "columns = {'id': 'VARCHAR', 'name': 'DOUBLE', 'amount': 'DOUBLE'}, header = true, delim = ';'"
+    works: dict[str, Callable[[], Any]] = {
+        "ours": lambda: open_source(str(path), kinds=kinds, source_format=GERMAN).read_table(),
+        "DuckDB": lambda: duckdb.sql(f"FROM read_csv('{path}', {types}, decimal_separator = ',')").to_arrow_table(),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(5):
+        for name, work in works.items():
+            begun = time.process_time()
+            work()
+            taken[name].append(time.process_time() - begun)
+    print("\ndialect, processor s: " + "; ".join(f"{name} {min(found):.2f}" for name, found in taken.items()))
+
+
 def _of_frame(frame: pd.DataFrame) -> Rows:
     return [tuple("" if pd.isna(row[name]) else str(row[name]) for name in NAMES) for row in frame.to_dict("records")]
 
@@ -183,7 +255,9 @@ def main() -> None:
             counts = [list(verdicts.values()).count(word) for word in ("right", "refused", "wrong")]
             wrong = "; ".join(name for name, word in verdicts.items() if word == "wrong")
             print(f"| {reader} | {' | '.join(map(str, counts))} | {wrong or '–'} |")
+        dialects(Path(folder))
         speed(Path(folder))
+        dialect_speed(Path(folder))
 
 
 if __name__ == "__main__":

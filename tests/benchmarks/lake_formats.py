@@ -1,8 +1,9 @@
 """The figures of docs/decisions/0001-lake-format.md: `python -m tests.benchmarks.lake_formats`.
 
-Options: `[--rows N] [--snapshots N]`. Three logs over the same Parquet files (sorted by bucket, with the SHA-256 of
-each): our own log, Delta Lake's by `deltalake`, Iceberg's by `pyiceberg`. They do the same work in turn. The output
-is a Markdown table.
+Options: `[--rows N] [--snapshots N] [--formats ours,delta,iceberg,ducklake]`. Logs over the same Parquet files (sorted
+by bucket, with the SHA-256 of each): our own log, Delta Lake's by `deltalake`, Iceberg's by `pyiceberg`, DuckLake's by
+DuckDB's extension, which needs an environment of its own (see the decision). They do the same work in turn. The output is
+a Markdown table.
 """
 
 import argparse
@@ -24,8 +25,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from blocks.lake.local import LocalLake
 
 ODD_TYPES = {
     "timestamp[ns]": pa.timestamp("ns"),
@@ -55,18 +54,20 @@ class Ours:
     name: ClassVar[str] = "our log"
 
     def __init__(self, root: Path) -> None:
-        self.lake = LocalLake(root=root)
+        from blocks.lake.local import LocalLake  # DuckLake's environment does not have what it imports
+
+        self.lake, self.new = LocalLake(root=root), LocalLake
 
     def append(self, table: pa.Table, key: str) -> None:
         self.lake.append("t", table, source="bench", key=key, at=datetime.now(UTC))
 
     def as_of(self) -> tuple[str, list[str]]:
-        lake = LocalLake(root=self.lake.root)
+        lake = self.new(root=self.lake.root)
         read = lake.as_of("t")
         return read.digest, [str(f) for s in read.snapshots for f in s.files]
 
     def fix(self) -> str:
-        return LocalLake(root=self.lake.root).as_of("t").digest
+        return self.new(root=self.lake.root).as_of("t").digest
 
     def metadata_files(self) -> list[Path]:
         return [p for p in self.lake.root.glob("t/_log/*") if p.is_file()]
@@ -156,6 +157,62 @@ class Iceberg:
 
     def full(self) -> list[str]:
         return [path.removeprefix("file://") for path in self.as_of()[1]]
+
+
+class DuckLake:
+    """DuckLake over our files (`ducklake_add_data_files`), with the catalog in SQLite: a DuckDB file has one client."""
+
+    name: ClassVar[str] = "DuckLake, our files"
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._shared: duckdb.DuckDBPyConnection | None = None
+        root.mkdir()
+
+    def open(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection with the lake attached: loading the extensions took a second, and is done once."""
+        if self._shared is None:
+            self._shared = duckdb.connect()
+            for extension in ("ducklake", "sqlite_scanner"):
+                self._shared.execute(f"LOAD {extension}")
+            options = f"DATA_PATH '{self.root}/data/', META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT 5000"
+            self._shared.execute(f"ATTACH 'ducklake:sqlite:{self.root}/catalog.db' AS lake ({options})")
+        return self._shared.cursor()
+
+    def append(self, table: pa.Table, key: str) -> None:
+        (data := self.root / "data").mkdir(exist_ok=True)
+        files = [str(path) for path, _ in write_layout(table, data, f"{key}-{time.time_ns()}")]
+        with self.open() as connection:
+            connection.execute(f"CREATE TABLE IF NOT EXISTS lake.t AS FROM read_parquet('{files[0]}') LIMIT 0")
+            connection.execute("BEGIN")
+            known = "SELECT count(*) FROM lake.snapshots() WHERE commit_extra_info = ?"
+            if connection.execute(known, [key]).fetchall()[0][0]:
+                connection.execute("ROLLBACK")
+                return
+            for file in files:
+                options = "allow_missing => true, ignore_extra_columns => false"
+                connection.execute(f"CALL ducklake_add_data_files('lake', 't', '{file}', {options})")
+            connection.execute(f"CALL lake.set_commit_message('bench', '', extra_info => '{key}')")
+            connection.execute("COMMIT")
+
+    def as_of(self) -> tuple[str, list[str]]:
+        with self.open() as connection:
+            newest = connection.execute("SELECT max(snapshot_id) FROM lake.snapshots()").fetchall()[0][0]
+            files = connection.execute("SELECT data_file FROM ducklake_list_files('lake', 't')").fetchall()
+        return str(newest), sorted(file for (file,) in files)
+
+    def fix(self) -> str:
+        with self.open() as connection:
+            return str(connection.execute("SELECT max(snapshot_id) FROM lake.snapshots()").fetchall()[0][0])
+
+    def metadata_files(self) -> list[Path]:
+        return [self.root / "catalog.db"]
+
+    def full(self) -> list[str]:
+        return self.as_of()[1]
+
+
+FORMATS: dict[str, type] = {"ours": Ours, "delta": Delta, "iceberg": Iceberg, "ducklake": DuckLake}
 
 
 def delta_schema(table: pa.Table) -> Any:
@@ -306,11 +363,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--snapshots", type=int, default=1_000)
+    parser.add_argument("--formats", default="ours,delta,iceberg")
     chosen = parser.parse_args()
     columns: dict[str, dict[str, str]] = {}
-    for kind in (Ours, Delta, Iceberg):
+    for kind in map(FORMATS.__getitem__, chosen.formats.split(",")):
         base = Path(tempfile.mkdtemp(prefix="lake-formats-"))
-        snapshots = min(chosen.snapshots, 200) if kind is Iceberg else chosen.snapshots  # its appends slow down
+        snapshots = min(chosen.snapshots, 200) if kind in (Iceberg, DuckLake) else chosen.snapshots  # slow
         found: dict[str, str] = {}
         try:
             for part in (
@@ -326,7 +384,7 @@ def main() -> None:
             shutil.rmtree(base)
         columns[kind.name] = found
     print("| | " + " | ".join(columns) + " |\n|---" + "|---" * len(columns) + "|")
-    for number in range(len(columns[Ours.name])):
+    for number in range(len(next(iter(columns.values())))):
         cells = [list(found.items())[number] for found in columns.values()]
         print(f"| {cells[0][0]} | " + " | ".join(value for _, value in cells) + " |")
 

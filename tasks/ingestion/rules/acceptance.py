@@ -57,7 +57,7 @@ class StagedRows:
         unreadable_rows: how many rows could not be read.
         ignored: columns of the source that the model does not declare.
         changed_columns: columns with values that an earlier release stored in another form.
-        repeated: how many rows were left out, because a look-back read them again.
+        repeated: how many rows were left out, because the lookback read them again.
     """
 
     relation: str

@@ -1,4 +1,4 @@
-"""Rows that a look-back reads again: those that the lake holds, or set aside before, are left out and counted.
+"""Rows that the lookback reads again: those that the lake holds, or set aside before, are left out and counted.
 
 A row is the same if all declared columns are. A row with a known key and other values is a correction, and not left
 out: the row checks quarantine it.
@@ -42,7 +42,7 @@ def without_repeated_rows(
     if lake_files:
         compared = [column for column in rules.schema.names if column in lake_columns]
         sql = row_checks.fresh_rows_sql(staged.relation, compared)
-        staged = _write_rows(engine, staged, sql, folder / "landed", {row_checks.LAKE_TABLE: lake_files})
+        staged = _write_rows(engine, staged, sql, folder / "new", {row_checks.LAKE_TABLE: lake_files})
     if not quarantine_files:
         return staged
     known = _quarantined_texts(engine, quarantine_files)

@@ -193,7 +193,7 @@ def test_a_look_back_finds_late_rows_and_leaves_out_what_was_read(lake: Lake, da
     first = land(lake, url, QUERY, "changed", look_back="10")
     assert (first.accepted, first.quarantined) == (30, 2)
     add(database, houses(40, 3).assign(changed=(25, 30, 40)))  # two became visible late
-    assert land(lake, url, QUERY, "changed").rows_in == 1, "without a look-back the late rows are missed for good"
+    assert land(lake, url, QUERY, "changed").rows_in == 1, "without a lookback the late rows are missed for good"
     found = land(lake, url, QUERY, "changed", look_back="20")
     assert (found.rows_in, found.accepted, found.quarantined) == (2, 2, 0)
     notes = dataset_snapshots(lake, "houses")[-1].notes
@@ -220,7 +220,7 @@ def test_a_row_that_was_corrected_within_the_look_back_is_quarantined_and_not_le
 
 
 def test_a_look_back_without_a_watermark_is_refused(lake: Lake, database: Path) -> None:
-    with pytest.raises(Refusal, match="only a watermark has a look-back"):
+    with pytest.raises(Refusal, match="only a watermark has a lookback"):
         land(lake, f"sqlite:///{database}", QUERY, look_back="5")
 
 
