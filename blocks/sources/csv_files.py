@@ -139,7 +139,11 @@ def _read_block(
 
 def _with_decimal_hint(row: UnreadableRow) -> UnreadableRow:
     """Return the row; if its number seems to have a decimal comma, with the key that declares one."""
-    hint = ". If this is a decimal comma, declare data.source.decimal" if _DECIMAL_COMMA.search(row.reason) else ""
+    hint = (
+        ". If the comma is a mark, declare data.source.decimal or thousands"
+        if _DECIMAL_COMMA.search(row.reason)
+        else ""
+    )
     return replace(row, reason=row.reason + hint)
 
 

@@ -165,7 +165,7 @@ SET_ASIDE = {
     "35 text among numbers": (text(f"{HEADER}{GOOD}x,old,a,No\n"), ["line 22: not a number: column 'age' holds 'old'"]),
     "36 NA as a number": (text(f"{HEADER}{GOOD}x,NA,a,No\n"), ["line 22: not a number: column 'age' holds 'NA'"]),
     "38 a number with a comma": (
-        text(f'{HEADER}{GOOD}x,"1,000",a,No\n'), ["line 22: not a number: column 'age' holds '1,000'"],
+        text(f'{HEADER}{GOOD}x,"1,000",a,No\n'), ["line 22: not a number: column 'age' holds '1,000'. If the comma is a mark, declare data.source.decimal or thousands"],
     ),
     "50 a null label": (last("left", None), ["row 20: null target"]),
     "50 a label NaN": (text(f"{HEADER}{GOOD}x,1,a,nan\n"), ["line 22: target outside the classes: 'nan'"]),
