@@ -14,6 +14,7 @@ import pyarrow as pa
 from blocks.environment import Environment
 from blocks.lake.base import ErasedRows
 from blocks.records.approvals import ErasureRecord
+from runtime.values import NoCanonicalForm, canonical
 from tasks.cleanup.garbage import ArtifactOwners
 from tasks.cleanup.rules.erasure import ErasurePlace, Mask, erasure_places, related_models
 from tasks.shared.models import load_model, model_names, model_with_namespaces
@@ -67,6 +68,7 @@ def erase_entity(
         Rejected: no key on this machine signs decisions.
     """
     _check_request(key, requested_by, reason)
+    key = _canonical_key(key)
     lake, model = env.lake(), specs[0].name
     notes = {"requested_by": requested_by, "reason": reason}
     if not dry_run:
@@ -91,6 +93,14 @@ def _check_request(key: str, requested_by: str, reason: str) -> None:
     if key in reason or key in requested_by:
         remedy = "Leave it out: the record of the erasure stays for good."
         raise Refusal("the reason or the requester contains the key of the entity", where="erase", remedy=remedy)
+
+
+def _canonical_key(key: str) -> str:
+    """Return the key in the form in which data sets hold it."""
+    try:
+        return str(canonical(key, "key"))
+    except NoCanonicalForm as cause:
+        raise Refusal("this is not the key of an entity", where="erase", remedy=f"{cause}.") from None
 
 
 def _selects(place: ErasurePlace, key: str) -> Callable[[pa.Table], Mask]:

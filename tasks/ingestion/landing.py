@@ -22,7 +22,8 @@ from tasks.ingestion.datasets import (
     table_versions,
     watermark_filter,
 )
-from tasks.ingestion.rules.acceptance import LOOKALIKE_NOTE, PartitionedRows, StagedRows, partition_rows
+from tasks.ingestion.rules.acceptance import PartitionedRows, StagedRows, partition_rows
+from tasks.ingestion.rules.lookalikes import LOOKALIKE_NOTE
 from tasks.ingestion.rules.quarantine import ingest_summary
 from tasks.ingestion.rules.repeated_rows import without_repeated_rows
 from tasks.ingestion.rules.row_checks import STAGED_TABLE, RowRules, staged_relation_sql

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.ingestion.rules import row_checks
+from tasks.ingestion.rules.lookalikes import lookalike_notes
 from tasks.ingestion.rules.placeholders import (
     Placeholder,
     find_placeholders,
@@ -34,9 +35,6 @@ from tasks.ingestion.rules.row_checks import EngineLike, RowRules
 from tasks.shared.rules.model.types import is_reserved_column
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import BUCKET_COLUMN, key_text
-
-LOOKALIKE_NOTE = "differ in blanks, capitals or Unicode form alone"
-"""The note about values that are easily taken for one another."""
 
 _MAX_EXAMPLES = 3
 _ROW_BITS = 40
@@ -208,7 +206,10 @@ def partition_rows(
         sql = row_checks.duplicate_rows_sql(staged.relation, rules, known=known)
         tables |= _write_result(engine, sql, {**tables, **hashes}, folder / row_checks.DUPLICATES_TABLE)
     counts = _reason_counts(engine, tables, staged.unreadable_rows)
-    notes = {**_count_notes(staged, counts), **_lookalike_notes(engine, staged, rules)}
+    notes = {
+        **_count_notes(staged, counts),
+        **lookalike_notes(engine, staged.relation, staged.tables, staged.ignored, rules),
+    }
     partitioned = PartitionedRows(engine, staged, rules, tables, counts, notes)
     _check_quarantine_share(partitioned, max_quarantined_share)
     return partitioned
@@ -263,34 +264,6 @@ def _refuse_old_forms(
                 value=old,
                 remedy="Ingest all its sources anew under another data.dataset: docs/values.md has the forms.",
             )
-
-
-def _lookalike_notes(engine: EngineLike, staged: StagedRows, rules: RowRules) -> dict[str, str]:
-    """Return the note about values and names that differ in blanks, capitals or Unicode form alone: they stay apart."""
-    found = []
-    texts = [each.name for each in rules.schema if pa.types.is_string(each.type)]
-    for column in [name for name in texts if name != rules.target or rules.classes is None]:
-        if column == rules.entity and not _may_look_alike(engine, staged, column):
-            continue
-        (groups,) = engine.query(row_checks.lookalikes_sql(staged.relation, column), staged.tables).to_pylist()
-        if groups["n"]:
-            found.append(f"column {column!r}: {groups['n']}, such as {groups['one']!r} and {groups['other']!r}")
-    declared = {name.strip().lower(): name for name in rules.schema.names}
-    similar = [(name, declared[name.strip().lower()]) for name in staged.ignored if name.strip().lower() in declared]
-    found += [f"name {name!r} beside the declared {other!r}" for name, other in similar]
-    return {LOOKALIKE_NOTE: "; ".join(found)} if found else {}
-
-
-def _may_look_alike(engine: EngineLike, staged: StagedRows, column: str) -> bool:
-    """Return whether keys may look alike: a scan, while finding them is an aggregation over all of them."""
-    for capitals in (False, True):
-        sql = row_checks.letters_sql(staged.relation, column, capitals=capitals)
-        (found,) = engine.query(sql, staged.tables).to_pylist()
-        if found["odd"]:
-            return True
-        if not found["letters"]:
-            return False
-    return True
 
 
 def _check_arguments(rules: RowRules, share: float) -> None:

@@ -108,6 +108,7 @@ def test_a_second_erasure_finds_nothing_more(env: World) -> None:
         ({"requested_by": ""}, "requested_by is empty"),
         ({"key": " "}, "key is empty"),
         ({"reason": "as h7 asked"}, "contains the key"),
+        ({"key": "1.23E+11"}, "not the key of an entity"),
     ],
 )
 def test_an_erasure_without_a_name_or_with_the_key_in_its_record_is_refused(

@@ -17,7 +17,7 @@ from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
 from tasks.ingestion.datasets import quarantine_dataset
 from tasks.ingestion.landing import ingest_rows
-from tasks.ingestion.rules.acceptance import LOOKALIKE_NOTE
+from tasks.ingestion.rules.lookalikes import LOOKALIKE_NOTE
 from tasks.shared.records import IngestResult
 from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.refusal import Refusal
