@@ -28,6 +28,7 @@ from blocks.sources.frames import batch_from_columns, column_from_values
 from blocks.sources.staging import stage_rows
 from runtime.columns import BadInput, Column
 from runtime.payload import parse_request
+from runtime.signatures import RowKey
 from runtime.values import NoCanonicalForm, canonical, is_missing
 from tasks.ingestion.rules.row_checks import staged_relation_sql
 
@@ -111,7 +112,7 @@ def of_request(body: str, content_type: str, kind: str) -> Any:
     columns = [Column("i", "string"), *([] if kind == "key" else [Column("c", TYPE_NAMES[kind], False, kind)])]
     try:
         payload = parse_request(
-            body.encode(errors="surrogatepass"), content_type, columns, "c" if kind == "key" else ""
+            body.encode(errors="surrogatepass"), content_type, columns, RowKey("c" if kind == "key" else "")
         )
     except BadInput as error:
         missing = kind == "flag" and "missing" in str(error)  # a column of whole numbers cannot be null

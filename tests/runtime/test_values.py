@@ -9,7 +9,7 @@ import pytest
 from runtime.admission import admit_model
 from runtime.columns import BadInput, Column
 from runtime.payload import parse_request
-from runtime.signatures import sign_folder
+from runtime.signatures import RowKey, sign_folder
 from tests.fixtures.signing_keys import MODELS
 
 KINDS = {"age": "number", "vip": "flag", "plan": "category"}
@@ -19,7 +19,9 @@ EARLIER = [Column("age", "double", False), Column("vip", "long"), Column("plan",
 
 
 def read(row: dict[str, Any], columns: list[Column] = COLUMNS, entity: str = "id") -> list[Any]:
-    payload = parse_request(json.dumps({"dataframe_records": [row]}).encode(), "application/json", columns, entity)
+    payload = parse_request(
+        json.dumps({"dataframe_records": [row]}).encode(), "application/json", columns, RowKey(entity)
+    )
     return [payload.frame[column.name].tolist()[0] for column in columns]
 
 
@@ -50,7 +52,7 @@ def test_a_model_of_an_earlier_release_gets_its_texts_as_they_are_sent() -> None
 @pytest.mark.parametrize("key", [1000, 1000.0, "1000", "1000.0"])
 def test_the_entity_is_logged_as_its_canonical_key(key: object) -> None:
     body = json.dumps({"dataframe_records": [{"age": 1, "vip": 0, "plan": "a", "id": key}]}).encode()
-    assert parse_request(body, "application/json", COLUMNS, "id").sent_values["id"] == ("1000",)
+    assert parse_request(body, "application/json", COLUMNS, RowKey("id")).sent_values["id"] == ("1000",)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +83,6 @@ def test_the_kinds_are_signed_with_the_model(tmp_path: Path) -> None:
 
     model = plain(tmp_path / "model")
     sign_folder(model, MODELS, {"kinds": KINDS})
-    assert admit_model(model, [MODELS.public_key_line]).kinds == KINDS
+    assert admit_model(model, [MODELS.public_key_line]).permissions.kinds == KINDS
     sign_folder(model, MODELS, {})
-    assert admit_model(model, [MODELS.public_key_line]).kinds == {}
+    assert admit_model(model, [MODELS.public_key_line]).permissions.kinds == {}

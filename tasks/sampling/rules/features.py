@@ -30,7 +30,8 @@ def feature_rules_digest(data: DataSpec) -> str:
     The digest is over the text of `model.yaml`, not over the SQL made from it, which differs between versions of
     Ratchet. `FEATURE_RULES_VERSION` separates versions that read the same text differently.
     """
-    declared = data.model_dump(mode="json", include={"dataset", "entity", "time", "tables"})
+    meaning = {"__all__": {"dataset", "keys", "time", "columns"}}  # not how the files of a table are written
+    declared = data.model_dump(mode="json", include={"dataset": True, "entity": True, "time": True, "tables": meaning})
     rules = {"rules": FEATURE_RULES_VERSION, **declared, "columns": sorted(data.row_columns)}
     return text_digest(
         json.dumps(rules)

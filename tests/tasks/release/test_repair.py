@@ -177,12 +177,18 @@ def test_a_rollback_to_a_version_whose_registry_entry_is_gone_serves_and_stands_
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the thread that warms up
 @pytest.mark.parametrize("action", ["deploy", "roll back"])
 def test_while_the_registry_is_away_a_version_is_deployed_and_the_registry_follows_later(
-    made: Release, action: str
+    made: Release, action: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made.approve("2", "1")
     if action == "roll back":
         made.deploy("2")
-    made.registry.available = False
+    record = type(made.effects).record_deployment
+
+    def goes_away(effects: Any, deployment: Any) -> Any:
+        made.registry.available = False  # after the deploy task has compared the version's record with the evidence
+        return record(effects, deployment)
+
+    monkeypatch.setattr(type(made.effects), "record_deployment", goes_away)
     done = made.deploy("2") if action == "deploy" else made.roll_back()
     assert "Unavailable" in done.registry_problem
     made.registry.available = True
@@ -192,6 +198,16 @@ def test_while_the_registry_is_away_a_version_is_deployed_and_the_registry_follo
     assert "the registry cannot be asked" in made.repair()[1][0]
     made.registry.available = True
     assert made.repair() == ([f"the registry: champion is version {version}"], [])
+
+
+def test_a_version_whose_record_cannot_be_compared_with_the_evidence_is_not_deployed(made: Release) -> None:
+    made.approve("2", "1")
+    made.registry.available = False
+    with pytest.raises(Unavailable):
+        made.deploy("2")
+    made.registry.available = True
+    assert made.agreed == ("1", "1", "1")
+    assert made.deploy("2").replaced_version == "1", "the task is tried again"
 
 
 def test_an_alert_that_cannot_be_recorded_fails_no_deployment(made: Release, monkeypatch: pytest.MonkeyPatch) -> None:
