@@ -26,7 +26,7 @@ from tasks.shared.records import DeploymentResult, EvaluationResult, PendingAppr
 from tasks.shared.rules.promotion import is_promotable_tier, may_be_promoted
 from tasks.shared.rules.run_outcomes import Outcome, metric_text, outcome_words, run_name, versioned
 from tasks.shared.waivers import all_gates_waived
-from tasks.training.tasks import estimate_cost, train
+from tasks.training.tasks import backtest, estimate_cost, train
 from tasks.validation.tasks import validate
 
 
@@ -61,23 +61,22 @@ def retrain(
         data = sample(model, tier, as_of, environment)
         validation_result = validate(model, data, environment)
         publish(model, data, environment)
-        cost_estimate = estimate_cost(model, data, environment, include_serving=is_promotable_tier(tier))
+        terms = load_model(model).spec.evaluation
+        cost_estimate = estimate_cost(
+            model, data, environment, terms.trainings, include_serving=is_promotable_tier(tier)
+        )
         training_result = train(model, data, cost_estimate, parameters or {}, environment)
         evaluation_result = evaluate(model, data, training_result, environment)
+        if terms.backtests:
+            backtest(model, data, cost_estimate, training_result, evaluation_result, environment)
         if not is_promotable_tier(tier):
             return end_sample_tier(model, tier, training_result, evaluation_result)
         if not passed_or_waived(model, tier, evaluation_result, requested_by, environment):
             return end_not_promoted(model, training_result, evaluation_result, environment)
         pending_approval = request_approval(
-            model,
-            data,
-            validation_result,
-            training_result,
-            evaluation_result,
-            requested_by,
-            environment,
+            model, data, validation_result, training_result, evaluation_result, requested_by, environment,
             trigger_reason,
-        )
+        )  # fmt: skip
         decision = await_decision(pending_approval, environment)
         sentence = notify_decision(model, pending_approval, decision, environment)
         if decision is None or not decision.approved:

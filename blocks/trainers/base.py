@@ -37,6 +37,12 @@ class TrainingJobState(JobState):
 
     model_folder: Path | None = None
 
+    @property
+    def mlflow_folder(self) -> Path | None:
+        """The folder of the MLflow model: `model_folder`, or `model` in it; None without a model."""
+        folders = [self.model_folder, self.model_folder / "model"] if self.model_folder else []
+        return next((folder for folder in folders if (folder / "MLmodel").is_file()), None)
+
 
 class Trainer(ArtifactOwner, Block):
     """Runs training programs. A job that is submitted twice runs once."""

@@ -203,11 +203,9 @@ def retrain_from_pack(
         max_memory_mb=limits.max_memory_mb,
     )
     done = trainer.run(job, on_log_line=log)
-    folders = [] if done.model_folder is None else [done.model_folder, done.model_folder / "model"]
-    model_folder = next((folder for folder in folders if (folder / "MLmodel").is_file()), None)
-    if model_folder is None:
+    if done.mlflow_folder is None:
         raise Refusal("the training produced no model", where=team_model.spec.name, value=str(done.status))
-    return Path(shutil.copytree(model_folder, work / "again" / "model"))
+    return Path(shutil.copytree(done.mlflow_folder, work / "again" / "model"))
 
 
 def isolated_trainer(trainer: Trainer, work: Path, python: str) -> Trainer:

@@ -147,7 +147,8 @@ def _worst_case_cost(env: Environment, model: TeamModel, rows: LabelledRows | Un
     if env.has_small_trainer and not isinstance(rows, Unknown):
         expected = int(labelled_rows(env, model.spec) * (1 - (model.spec.holdout_rule.share or 0.0)))
         small = is_local_work(expected, model.spec.budget.local_rows)
-    return worst_case_costs(env, model, env.trainer_for(small=small), read_prices(), now, include_serving=True)
+    return worst_case_costs(env, model, env.trainer_for(small=small), read_prices(), now,
+                            trials=model.spec.evaluation.trainings, include_serving=True)  # fmt: skip
 
 
 def _or_unknown(find: Callable[[], _T]) -> _T | Unknown:

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,14 @@ from tasks.shared.rules.rows.content import ContentDigest
 from tasks.shared.rules.rows.join_rules import check_tables, refuse_changed_row_count
 from tasks.shared.rules.rows.joins import model_rows_sql, row_order_sql, select_where
 from tasks.shared.rules.rows.tiers import (
+    CutOffs,
     TierRule,
+    cut_off_sql,
     newest_sql,
     refuse_empty_split,
     split_conditions,
     tier_bucket_bound,
+    training_condition,
 )
 from tasks.shared.tables import (
     TableFiles,
@@ -40,6 +43,7 @@ from tasks.shared.tables import (
     split_cut_offs,
     tier_rule,
 )
+from tasks.training.rules.backtests import Division
 from tasks.validation.rules.parquet_rows import to_frame
 
 TIER_LAYOUT_VERSION = 4
@@ -183,6 +187,65 @@ def content_digest(folder: Path) -> str:
             for batch in file.iter_batches():
                 digest.update(pa.Table.from_batches([batch]))
     return digest.hexdigest()
+
+
+def divide_again(engine: Engine, data: TierData, spec: ModelSpec, division: Division) -> TierData:
+    """Write the parts of another division of the tier's rows below its folder, or find them there.
+
+    It keeps the digest of the tier, which garbage collection spares while a run reads it.
+
+    By hash, training gets no more rows than in the tier, so that both models know equally many; the entities whose rows
+    are left out are chosen by another hash.
+    """
+    home = data.folder / "backtests" / text_digest(repr(division))[:16]
+    if not (home / "parts.json").exists():
+        home.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".staged-", dir=home.parent) as temporary:
+            staged = Path(temporary) / "parts"
+            counts = _write_parts(engine, data, spec, division, staged)
+            (staged / "parts.json").write_text(json.dumps(counts))
+            staged.rename(home)
+    changes = {
+        **json.loads((home / "parts.json").read_text()),
+        "folder": home,
+        "holdout_digest": "",
+        "holdout_rule": division.rule.text,
+        "cut_off": division.cut_off.isoformat() if division.cut_off else "",
+        "trained_until": "",
+        "unused_rows": 0,
+    }
+    return data.model_copy(update=changes)
+
+
+def _write_parts(
+    engine: Engine, data: TierData, spec: ModelSpec, division: Division, staged: Path
+) -> Mapping[str, int]:
+    """Write the rows of train, holdout and, where the model has them, validation; return how many there are."""
+    rule, entity, share = division.rule, spec.data.entity, spec.training.validation_share
+    files = {"main": [str(path) for part in data.all_parts for path in parquet_files(part)]}
+    cut_offs = CutOffs(division.cut_off)
+    if rule.time and share:
+        older = training_condition(rule, entity, cut_offs)
+        validation = engine.query(cut_off_sql(rule.time, share, older), files)["cut_off"][0].as_py()
+        cut_offs = CutOffs(division.cut_off, validation or division.cut_off)
+    columns, order = sql.quoted_names(spec.data.row_columns), row_order_sql(spec.data, stored_bucket=False)
+    counts = {"validation_rows": 0}
+    for part, condition in split_conditions(rule, entity, cut_offs, share, division.until).items():
+        if part == "unused":
+            continue
+        rows = select_where([columns], "main", condition)
+        if part == "train" and not rule.time:
+            by_hash = order.replace("ORDER BY", f"ORDER BY {sql.bucket_sql(entity, 25)},", 1)
+            rows = select_where([columns], f"({rows} {by_hash} LIMIT {data.train_rows}) AS chosen")
+        counts[f"{part}_rows"] = engine.write(f"{rows} {order}", files, staged / part)
+    return counts
+
+
+def newest_time(engine: Engine, data: TierData, column: str) -> datetime:
+    """Return the time of the newest row of the holdout, in UTC."""
+    found = engine.query(newest_sql(column), {"rows": [str(path) for path in parquet_files(data.holdout)]})
+    newest: datetime = found["newest"][0].as_py()
+    return newest.astimezone(UTC)
 
 
 BASELINE_ROWS = 100_000

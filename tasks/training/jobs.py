@@ -100,6 +100,36 @@ def run_training_job(
     return job_state, cost_estimate.worst_case_usd if cost is None else cost
 
 
+def train_unregistered(
+    env: Environment,
+    model: TeamModel,
+    divided: TierData,
+    cost_estimate: CostEstimate,
+    training_result: TrainingResult,
+    work: Path,
+    *,
+    key: str,
+    words: str,
+    log: Callable[[str], None],
+) -> Path:
+    """Train in a child run of the version's run, and return the folder of the signed model. It becomes no version."""
+    tracking, code = env.tracking(), code_provenance()
+    chosen = {**training_result.parameters, "seed": str(training_result.seed)}
+    run = open_training_run(tracking, model, divided, code, chosen, key=key, parent=training_result.run_id)
+    tracking.log(run.id, tags={"ratchet.backtest": words})
+    job = job_of_run(tracking, run, model, divided, code, chosen)
+    trainer = env.trainer_for(small=cost_estimate.use_local_trainer)
+    done, _ = run_training_job(trainer, tracking, run, job, cost_estimate, log=log)
+    tracking.close_run(run.id, "FINISHED")
+    if done.mlflow_folder is None:
+        raise Refusal("the training produced no model", where=model.spec.name, value=job.name)
+    folder = Path(shutil.copytree(done.mlflow_folder, work / "model"))
+    sign_folder(
+        folder, env.signing.signer("models"), {"run": run.id, "allow": model.spec.serving.model_dump(mode="json")}
+    )
+    return folder
+
+
 def sign_model(
     env: Environment, model: TeamModel, run_id: str, version: str, artifact: Path, kinds: Mapping[str, str]
 ) -> None:

@@ -1,20 +1,48 @@
-"""Prefect tasks of training: estimate the cost, train a challenger, and run the trials of an experiment."""
+"""Prefect tasks of training: estimate the cost, train a challenger, backtest it, run the trials of an experiment."""
 
-from collections.abc import Mapping, Sequence
+import math
+import tempfile
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
+import pyarrow.parquet as pq
 from prefect import get_run_logger, task
 from prefect.runtime import flow_run
 
-from blocks.environment import open_environment
+from blocks.environment import Environment, open_environment
+from blocks.tracking.base import Tracking
+from tasks.evaluation.rules.metrics import compute_metric
+from tasks.evaluation.rules.predictions import check_predictions, encode_truth
 from tasks.shared.cost import estimate_of_bill, read_prices, uses_local_trainer, worst_case_costs
-from tasks.shared.models import code_provenance, load_model
-from tasks.shared.records import CostEstimate, TierData, TrainingResult, Trial
-from tasks.shared.reports import create_markdown_artifact
+from tasks.shared.models import TeamModel, code_provenance, load_model
+from tasks.shared.records import CostEstimate, EvaluationResult, TierData, TrainingResult, Trial
+from tasks.shared.reports import create_image_artifact, create_markdown_artifact
 from tasks.shared.retries import TASK_OPTIONS
 from tasks.shared.rules.cost.budget import check_budget, cost_markdown
-from tasks.training.jobs import ParameterValue, open_training_run, resolve_hyperparameters, train_and_register
+from tasks.shared.rules.model.holdout import parse_holdout_rule
+from tasks.shared.tiers import divide_again, newest_time
+from tasks.training.jobs import (
+    ParameterValue,
+    open_training_run,
+    resolve_hyperparameters,
+    train_and_register,
+    train_unregistered,
+)
+from tasks.training.rules.backtests import (
+    BacktestFigure,
+    Backtests,
+    Division,
+    backtest_divisions,
+    backtests_json,
+    backtests_markdown,
+    backtests_plot,
+    few_rows_problem,
+    finite_or_problem,
+)
 from tasks.training.trials import close_experiment, experiment_markdown, train_trial
+from tasks.validation.rules.parquet_rows import to_frame
 
 
 @task(name="estimate cost", **TASK_OPTIONS)
@@ -53,6 +81,33 @@ def train(
     env, team_model = open_environment(environment), load_model(model)
     key, log = f"{flow_run.id}:train", get_run_logger().info
     return train_and_register(env, team_model, data, cost_estimate, parameters, key=key, log=log)
+
+
+@task(name="backtest", **TASK_OPTIONS)
+def backtest(
+    model: str,
+    data: TierData,
+    cost_estimate: CostEstimate,
+    training_result: TrainingResult,
+    evaluation_result: EvaluationResult,
+    environment: str,
+) -> str:
+    """Train again at earlier cut-offs and by hash, report the figures, and return the note, "" without one.
+
+    It only reports: its failure is a note, and does not fail the run.
+    """
+    env, team_model = open_environment(environment), load_model(model)
+    key, log, warn = f"{flow_run.id}:backtest", get_run_logger().debug, get_run_logger().warning
+    work = (data, cost_estimate, training_result, evaluation_result)
+    try:
+        found = run_backtests(env, team_model, *work, key=key, log=log)
+        store_backtests(env.tracking(), model, training_result, found)
+        note = found.note
+    except Exception as problem:  # whatever it is: the version was evaluated
+        note = f"The backtests failed: {problem}"
+    if note:
+        warn(note)
+    return note
 
 
 @task(name="open experiment", **TASK_OPTIONS)
@@ -94,3 +149,82 @@ def conclude_experiment(
     markdown = experiment_markdown(model, data, ranked, len(trials), metric)
     create_markdown_artifact(key="experiment", markdown=markdown)
     return ranked[0]
+
+
+TrainFunction = Callable[[TierData, Division, Path], Path]
+"""Trains on the training rows of a division, and returns the folder of the model below the one that is given."""
+
+
+def run_backtests(
+    env: Environment,
+    model: TeamModel,
+    data: TierData,
+    cost_estimate: CostEstimate,
+    training_result: TrainingResult,
+    evaluation_result: EvaluationResult,
+    *,
+    key: str,
+    log: Callable[[str], None],
+) -> Backtests:
+    """Train and measure on each division, with the parameters of the version. A division that fails says why."""
+
+    def train(divided: TierData, division: Division, work: Path) -> Path:
+        own = f"{key}:{division.name}"
+        return train_unregistered(
+            env, model, divided, cost_estimate, training_result, work, key=own, words=division.words, log=log
+        )
+
+    def figure(division: Division) -> BacktestFigure:
+        try:
+            return measure_division(env, model, divide_again(env.engine(), data, model.spec, division), division, train)
+        except Exception as problem:  # whatever it is: the version was evaluated, and the other divisions follow
+            log(f"the backtest of {division.words} failed: {problem}")
+            return BacktestFigure(division, problem=f"failed: {problem}")
+
+    rule, cut_off = parse_holdout_rule(data.holdout_rule), datetime.fromisoformat(data.cut_off)
+    newest = newest_time(env.engine(), data, rule.time)
+    windows, by_hash = backtest_divisions(
+        rule, cut_off, newest, model.spec.evaluation.backtests, data.holdout_rows / data.all_rows
+    )
+    terms = model.spec.evaluation.comparison
+    own = Division("0", rule, cut_off, newest)
+    measured = finite_or_problem(evaluation_result.metrics.get(terms.metric, math.nan))
+    return Backtests(
+        terms,
+        BacktestFigure(own, data.train_rows, data.holdout_rows, *measured),
+        tuple(map(figure, windows)),
+        figure(by_hash),
+    )
+
+
+def measure_division(
+    env: Environment, model: TeamModel, divided: TierData, division: Division, train: TrainFunction
+) -> BacktestFigure:
+    """Return the metric of the comparison on the holdout rows of the division, of a model that `train` makes."""
+    spec, counts = model.spec, (divided.train_rows, divided.holdout_rows)
+    if problem := few_rows_problem(*counts, spec.evaluation.minimum_rows):
+        return BacktestFigure(division, *counts, problem=problem)
+    rows = to_frame(pq.read_table(divided.holdout))
+    env.scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="backtest-", dir=env.scratch) as work:
+        predicted = env.tracking().predict(train(divided, division, Path(work)), rows[list(spec.data.features)])
+    codes = encode_truth(spec.task, spec.data.classes, rows[spec.data.target])
+    checked = check_predictions(spec.task, spec.data.classes, len(rows), predicted)
+    value = compute_metric(spec.task, spec.evaluation.comparison.metric, codes, checked)
+    return BacktestFigure(division, *counts, *finite_or_problem(value))
+
+
+def store_backtests(tracking: Tracking, model: str, training_result: TrainingResult, found: Backtests) -> None:
+    """Store report, figures and plot with the version's run, and as artifacts of the flow run."""
+    report, plot = backtests_markdown(found, model=model, version=training_result.version), backtests_plot(found)
+    figures = {each.division.name: each.value for each in (*found.windows, found.by_hash) if each.value is not None}
+    metrics = {f"backtest_{name}_{found.terms.metric}": value for name, value in figures.items()}
+    tracking.log(training_result.run_id, metrics=metrics)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "backtests.md").write_text(report)
+        (Path(folder) / "backtests.json").write_text(backtests_json(found))
+        (Path(folder) / "backtests.png").write_bytes(plot)
+        tracking.log_files(training_result.run_id, Path(folder), artifact_folder="evaluation")
+    create_markdown_artifact(key="backtests", markdown=report, description=f"{model} version {training_result.version}")
+    image = "data:image/png;base64," + b64encode(plot).decode()
+    create_image_artifact(key="backtests-plot", image_url=image, description="The metric by cut-off, and by hash")

@@ -24,6 +24,7 @@ from tasks.shared.rules.rows.buckets import tier_buckets
 from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import materialise
 from tasks.training.jobs import train_and_register
+from tasks.training.tasks import run_backtests
 from tasks.validation.rules.expectations import parse_suite
 from tests.fakes.environment import World
 from tests.fixtures.flights import flights, planes, weather
@@ -153,11 +154,19 @@ def test_a_model_that_the_time_split_puts_below_its_floor_is_held(
         chosen = {"max_iter": 250, "learning_rate": 0.2}
         trained = train_and_register(env, model, data, free, chosen, key=kind, log=lambda _: None)
         found[kind] = evaluate_challenger(env, model, data, trained)
+    terms = model.spec.evaluation.model_copy(update={"backtests": 1})
+    model = TeamModel(FOLDER, model.spec.model_copy(update={"evaluation": terms}))
+    backtests = run_backtests(env, model, data, free, trained, found[kind], key="backtest", log=lambda _: None)
     assert found["by entity"].verdict == "pass"
     assert found["by entity"].metrics["auc"] > 0.68
     assert found["by time"].verdict == "hold"
     assert found["by time"].failed_gates == ("auc",)
     assert found["by time"].metrics["auc"] < 0.63
+    assert [each.problem for each in backtests.figures] == ["", "", ""]
+    assert backtests.by_hash.value is not None
+    assert backtests.by_hash.value > 0.68
+    assert "the model knows rows of the same time" in backtests.note
+    assert len(env.tracking().versions("flights")) == 2, "a backtest is no version"
     version = env.tracking().version("flights", "2")
     assert version is not None
     assert version.tags["ratchet.cut_off"] == "2013-11-01T00:00:00+00:00"

@@ -19,9 +19,10 @@ from tasks.retraining.tasks import (
     labelled_rows_since,
 )
 from tasks.shared.alerts import emit_alert
+from tasks.shared.cost import read_prices, worst_case_costs
 from tasks.shared.models import TeamModel
 from tasks.shared.records import AutoRetrainDecision
-from tasks.shared.rules.model.parts import RetrainingSpec
+from tasks.shared.rules.model.parts import BudgetSpec, RetrainingSpec
 from tasks.shared.rules.refusal import Refusal
 from tests.fakes.environment import NOW, World
 from tests.fixtures.approval_requests import evidence, request_over
@@ -158,6 +159,20 @@ def test_paid_work_is_refused_above_the_budget_and_without_a_price(env: World, t
     env._adapters["trainer"] = FakeTrainer(root=tmp_path / "odd", fixed_compute=Compute(("ml.none",), "nowhere-1"))
     drift(env, "look 2")
     assert "budget: unknown:" in answer(env).summary
+
+
+def test_backtests_count_as_trainings_of_the_budget(env: World, tmp_path: Path) -> None:
+    dear = Compute(("ml.m5.large",), "us-east-1")
+    env._adapters["trainer"] = FakeTrainer(root=tmp_path / "paid", fixed_compute=dear)
+    spec = model().spec
+    cost = worst_case_costs(env, MODEL, env.trainer(), read_prices(), LATER).run.usd
+    once = spec.model_copy(update={"budget": BudgetSpec(per_run_usd=2 * cost, per_month_usd=1e6)})
+    terms = spec.evaluation.model_copy(update={"backtests": 1})
+    drift(env)
+    refused = decide_on_alert(env, replace(MODEL, spec=once.model_copy(update={"evaluation": terms})), DRIFT, "", LATER)
+    assert "budget: " in refused[0].summary
+    drift(env, "look 2")
+    assert "budget: " not in decide_on_alert(env, replace(MODEL, spec=once), DRIFT, "", LATER)[0].summary
 
 
 def test_what_has_landed_is_counted_by_label(env: World) -> None:

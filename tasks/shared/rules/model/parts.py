@@ -140,6 +140,18 @@ class EvaluationSpec(StrictRecord):
     floors: tuple[Floor, ...] = Field(min_length=1, description="Bounds that every model must keep")
     slices: tuple[SliceFloor, ...] = Field(default=(), description="Bounds within groups of rows")
     comparison: ComparisonSpec = Field(description="How the challenger is compared with the champion")
+    backtests: int = Field(
+        default=0,
+        ge=0,
+        le=24,
+        description="By time: train and measure again at so many earlier cut-offs, and once with a holdout by hash. It "
+        "costs a training each and changes no verdict. 0: none",
+    )
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings a retraining makes: the challenger's, and with backtests their own and one by hash."""
+        return self.backtests + 2 if self.backtests else 1
 
 
 class BudgetSpec(StrictRecord):

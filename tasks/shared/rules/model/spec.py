@@ -113,7 +113,10 @@ class ModelSpec(StrictRecord):
     def _evaluation_suits_task_and_data(cls, evaluation: EvaluationSpec, info: ValidationInfo) -> EvaluationSpec:
         metrics = _metric_problems(evaluation, info.data["task"]) if "task" in info.data else ()
         slices = _slice_problems(evaluation, info.data["data"].features) if "data" in info.data else ()
-        raise_problems(chain(metrics, slices))
+        known = {"holdout", "data"} <= set(info.data)
+        rule = holdout_rule(info.data["holdout"], info.data["data"]) if known else None
+        backtests = _backtest_problems(evaluation, rule) if rule else ()
+        raise_problems(chain(metrics, slices, backtests))
         return evaluation
 
     @field_validator("inference_log")
@@ -202,6 +205,12 @@ def _slice_problems(evaluation: EvaluationSpec, features: Mapping[str, str]) -> 
         if floor.column not in features:
             error = validation_error("is not among data.features", did_you_mean(floor.column, features))
             yield ("slices", at, "column"), error
+
+
+def _backtest_problems(evaluation: EvaluationSpec, rule: HoldoutRule) -> ProblemIterator:
+    if evaluation.backtests and not rule.time:
+        remedy = "Divide the holdout by time or group_and_time, or take it out."
+        yield ("backtests",), validation_error(f"does not go with a holdout by {rule.by}: there is no cut-off", remedy)
 
 
 def _log_problems(log: InferenceLogSpec, data: DataSpec) -> ProblemIterator:

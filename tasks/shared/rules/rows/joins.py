@@ -46,13 +46,15 @@ def model_rows_sql(data: DataSpec, within: str = "", *, bound: int = BUCKETS) ->
     return f"WITH {', '.join(parts)} {rows}"
 
 
-def row_order_sql(data: DataSpec) -> str:
+def row_order_sql(data: DataSpec, *, stored_bucket: bool = True) -> str:
     """Return the ORDER BY of the rows of `model_rows_sql`: bucket, entity as text, time, then every other column.
 
     It leaves nothing open, whichever files and engine the rows come from: rows that are equal in all of it are
     equal. The bucket comes first because it is chance: the rows of any stretch are a sample, whatever keys mean.
+    `stored_bucket` says whether the rows have the lake's column of it; those of a tier do not.
     """
-    bucket = sql.bucket_sql(data.entity, 1) if data.tables or data.group else sql.quoted_name(BUCKET_COLUMN)
+    computed = data.tables or data.group or not stored_bucket
+    bucket = sql.bucket_sql(data.entity, 1) if computed else sql.quoted_name(BUCKET_COLUMN)
     others = (sql.quoted_name(column) for column in data.row_columns if column != data.entity)
     return "ORDER BY " + ", ".join(f"{value} NULLS FIRST" for value in [bucket, sql.key_text_sql(data.entity), *others])
 

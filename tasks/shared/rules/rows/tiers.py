@@ -101,13 +101,17 @@ def newest_sql(column: str) -> str:
     return f"SELECT max({_instant_sql(column)}) AS newest FROM rows"  # noqa: S608
 
 
-def split_conditions(rule: HoldoutRule, entity: str, cut_offs: CutOffs, validation: float | None) -> dict[str, str]:
+def split_conditions(
+    rule: HoldoutRule, entity: str, cut_offs: CutOffs, validation: float | None, until: datetime | None = None
+) -> dict[str, str]:
     """Return the condition in SQL for the rows of each part: `holdout`, `train`, and where it may have rows, others.
 
     `validation` is the share of the training rows that validate; they are divided by the same kind of rule, with the
-    same gap. By time some rows are in no part; they are `unused`.
+    same gap. By time some rows are in no part; they are `unused`. Rows of `until` and later are not in the holdout.
     """
     holdout, rest = _sides(rule, entity, cut_offs.holdout, rule.share, first_digit=9)
+    if until:
+        holdout += f" AND {_instant_sql(rule.time)} < {sql.timestamp_literal(until)}"
     parts = {"holdout": holdout, "train": rest}
     if validation:
         inside, outside = _sides(rule, entity, cut_offs.validation, validation, first_digit=17)
