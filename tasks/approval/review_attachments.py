@@ -1,4 +1,4 @@
-"""Review attachments of an approval request: evaluation, plot, expectation results and changes of the data.
+"""Review attachments of an approval request: evaluation, plot, backtests, expectation results and changes of the data.
 
 They are stored in the environment's evidence folder under their digest. The digest is part of the evidence.
 """
@@ -37,7 +37,7 @@ def store_review_attachments(
         staging_folder = Path(temporary) / "request"
         staging_folder.mkdir()
         fetched = env.tracking().fetch_files(training_result.run_id, "evaluation", Path(temporary))
-        for name in ("evaluation.json", "evaluation.png"):
+        for name in ("evaluation.json", "evaluation.png", "backtests.json"):
             if (fetched / name).is_file():
                 shutil.copyfile(fetched / name, staging_folder / name)
         (staging_folder / "validation.md").write_bytes(validation_result.report_markdown.encode())

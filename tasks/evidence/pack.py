@@ -60,6 +60,7 @@ def evidence_pack_files(
     ]
     files = {
         **_run_files(env, training_result.run_id, "evaluation", "evaluation."),
+        **_run_files(env, training_result.run_id, "evaluation", "backtests."),
         **_run_files(env, training_result.run_id, "provenance", "uncommitted.patch"),
         **_team_files(team_model),
         "evidence.json": request.evidence.encode(),

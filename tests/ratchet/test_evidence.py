@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ratchet.commands.audit import read_record
 from runtime.signatures import signature_file
+from tasks.evidence.pack import evidence_pack_files
 from tasks.evidence.rules.page import EVIDENCE_ITEMS
 from tasks.evidence.verification import report, verify_pack
 from tests.fixtures.command_line import ratchet
@@ -48,6 +49,18 @@ def test_the_page_tells_it_all_without_a_server_and_escapes_what_people_wrote(ma
     for item in EVIDENCE_ITEMS:
         for name in item.files:
             assert f"href='{name}'" in page
+
+
+def test_backtests_of_a_version_are_in_its_pack_beside_the_evaluation(tmp_path: Path) -> None:
+    made, stored = promoted(tmp_path), tmp_path / "stored"
+    stored.mkdir()
+    (stored / "backtests.md").write_text("# Backtests")
+    made.env.tracking().log_files(made.trained.run_id, stored, artifact_folder="evaluation")
+    files = evidence_pack_files(
+        made.env, made.request, made.brought, made.data, made.checked, made.trained, made.judged, made.deployed, {}
+    )
+    (listed,) = [item for item in json.loads(files["items.json"])["items"] if item["key"] == "evaluation"]
+    assert {"backtests.md", "evaluation.md"} <= set(listed["files"])
 
 
 def test_the_facts_are_those_of_the_run(made: PromotedModel) -> None:

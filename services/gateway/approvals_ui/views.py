@@ -37,6 +37,7 @@ class ReviewAttachments:
     plot: bytes = b""
     problem: str = ""
     changed: bool = False
+    backtests: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,17 @@ def review_attachments(env: Environment, request: ApprovalRequest, evidence: Evi
             return ReviewAttachments(
                 problem=f"Plot, slices and data difference {words} ({folder.name}).", changed=exists
             )
-        files = {name: json.loads(_read_file(folder / name) or b"{}") for name in ("evaluation.json", "data.json")}
+        names = ("evaluation.json", "data.json", "backtests.json")
+        files = {name: json.loads(_read_file(folder / name) or b"{}") for name in names}
         checks, plot = _read_file(folder / "validation.md").decode(), _read_file(folder / "evaluation.png")
     except (OSError, ValueError) as cause:
         return ReviewAttachments(problem=f"Plot, slices and data difference cannot be read: {type(cause).__name__}.")
     return ReviewAttachments(
-        files["evaluation.json"], files["data.json"], checks, plot if plot.startswith(PNG_SIGNATURE) else b""
+        files["evaluation.json"],
+        files["data.json"],
+        checks,
+        plot if plot.startswith(PNG_SIGNATURE) else b"",
+        backtests=files["backtests.json"],
     )
 
 

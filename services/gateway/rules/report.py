@@ -10,7 +10,7 @@ from tasks.shared.rules.run_outcomes import end_text, outcome_words
 
 CommitState = Literal["pending", "success", "failure", "error"]
 
-REPORT_ARTIFACTS = ("evaluation", "validation", "rollback", "ingest", "experiment")
+REPORT_ARTIFACTS = ("evaluation", "backtests", "validation", "rollback", "ingest", "experiment")
 """The artifacts of a run that belong into its report, in this order."""
 MAX_COMMENT_LENGTH = 60_000
 """GitHub refuses a comment of more than 65,536 characters."""

@@ -57,6 +57,21 @@ def test_the_page_shows_plot_slices_checks_and_data(asked: tuple[Office, Approva
     assert 'name="verdict"' in page
 
 
+def test_the_page_shows_the_note_of_the_backtests(tmp_path: Path) -> None:
+    made, stored = promoted(tmp_path), tmp_path / "stored"
+    stored.mkdir()
+    (stored / "backtests.json").write_text('{"note": "auc 0.718 by entity and 0.608 by time <b>"}')
+    made.env.tracking().log_files(made.trained.run_id, stored, artifact_folder="evaluation")
+    digest = store_review_attachments(made.env, made.brought, made.data, made.checked, made.trained, made.judged)
+    shown = build_evidence(
+        "price", "local", made.data, made.checked, made.trained, made.judged, attachments_digest=digest
+    )
+    office = Office.at(tmp_path / "desk", made.env)
+    request = office.env.approvals().add_request(request_over(shown, id="noted"))
+    page = office.signed_in().get(f"/approvals/{request.id}").text
+    assert "auc 0.718 by entity and 0.608 by time &lt;b&gt;" in page
+
+
 def test_files_that_are_not_those_that_were_asked_about_are_not_shown(
     asked: tuple[Office, ApprovalRequest, Path],
 ) -> None:
