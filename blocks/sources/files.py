@@ -138,7 +138,7 @@ def _with_constants(
     others: dict[str, None] = {}
     for batch in read(file, own, others):
         yield replace(batch, table=_constants_added(batch.table, values, kinds))
-    if twice := [column for column in others if column in file.format.partitions]:
+    if twice := [column for column in others if column in file.constants]:
         raise Rejected(
             f"{file.path}: the column {twice[0]!r} is in the file and in the name of its folder. Take it out of "
             "data.source.partitions, or out of the file."

@@ -51,7 +51,7 @@ def find_placeholders(kinds: Mapping[str, str], rows: pa.Table) -> list[Placehol
     """Return the values that may stand for missing ones, in the order of the columns.
 
     Args:
-        kinds: the columns with their kinds: text, time, number, category or flag.
+        kinds: the columns with their kinds: key, text, time, number, category or flag.
         rows: the columns.
     """
     found: list[Placeholder] = []
@@ -61,6 +61,8 @@ def find_placeholders(kinds: Mapping[str, str], rows: pa.Table) -> list[Placehol
             found += _numbers(column, values.cast(pa.float64(), safe=False).to_numpy())
         elif kind not in ("number", "flag"):
             known = PLACEHOLDER_DATES if pa.types.is_timestamp(values.type) else PLACEHOLDER_TEXTS
+            if kind == "key":  # 999 is a key like any other
+                known = [each for each in known if not any(letter.isdigit() for letter in each)]
             found += _texts(column, _as_text(values), known)
     return found
 
@@ -109,7 +111,10 @@ def placeholder_sentence(found: Sequence[Placeholder]) -> str:
     """Return one sentence about the values that may stand for missing ones; "" for none."""
     if not found:
         return ""
-    named = [f"{each.value!r} in {each.rows:,} rows of {each.column}" for each in found[:_MAX_NAMED]]
+    named = [
+        f"{each.value!r} in {each.rows:,} {'row' if each.rows == 1 else 'rows'} of {each.column}"
+        for each in found[:_MAX_NAMED]
+    ]
     more = f" and {len(found) - _MAX_NAMED} more columns" if len(found) > _MAX_NAMED else ""
     return (
         f"Possibly missing values: {', '.join(named)}{more}. They are read as values; "

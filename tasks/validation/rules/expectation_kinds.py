@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 DISTRIBUTION_ROWS = 100
 """A smaller batch of rows to score has no distribution that says anything: three rows have any mean."""
 
-_FAMILIES = {"text": "text", "category": "text", "number": "number", "flag": "flag", "time": "time"}
+_FAMILIES = {
+    "key": "text", "text": "text", "category": "text", "number": "number", "flag": "flag", "time": "time",
+}  # fmt: skip
 _NUMERIC, _ORDERED = ("number", "flag"), ("number", "flag", "time")
 _ANY = ("text", "number", "flag", "time")
 

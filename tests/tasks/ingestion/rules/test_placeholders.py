@@ -89,3 +89,9 @@ def test_a_placeholder_in_a_column_of_numbers_is_named_though_its_row_cannot_be_
         ('not a time: column "it\'s at" holds \'-\'', 1), ("3 fields, expected 4", 5),
     ]  # fmt: skip
     assert unreadable_placeholders(reasons) == [Placeholder("age", "NA", 8), Placeholder("it's at", "-", 1)]
+
+
+def test_a_number_is_a_key_like_any_other_and_na_is_not() -> None:
+    rows = pa.table({"id": ["997", "998", "999", "-1", "NA"]})
+    assert [each.value for each in find_placeholders({"id": "key"}, rows)] == ["NA"]
+    assert "'NA' in 1 row of id" in placeholder_sentence(find_placeholders({"id": "key"}, rows))

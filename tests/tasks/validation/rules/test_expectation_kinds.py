@@ -8,7 +8,7 @@ from tasks.validation.rules.expectation_kinds import DISTRIBUTION_ROWS, is_about
 from tasks.validation.rules.expectations import parse_suite, validate_table
 from tasks.validation.rules.suites import Suite
 
-KINDS = {"id": "text", "plan": "category", "age": "number", "vip": "flag", "asked": "time", "spent": "number"}
+KINDS = {"id": "key", "plan": "category", "age": "number", "vip": "flag", "asked": "time", "spent": "number"}
 COLUMNS = {"text": ("id", "plan"), "number": ("age",), "flag": ("vip",), "time": ("asked",)}
 SETS = {"text": '["a", "b"]', "number": "[1, 2.5]", "flag": "[0, 1]", "time": '["2026-01-31"]'}
 EVERY = ("text", "number", "flag", "time")
