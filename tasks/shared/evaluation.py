@@ -49,7 +49,7 @@ def evaluate_on_holdout(
         champion=champion,
         champion_version=champion_version,
         leak=find_leak(data, rule, spec.data.entity, rows),
-        leak_search=search_tier(model, data, rows),
+        leak_search=search_tier(model, data, rule, rows),
         seed=seed,
         spent_level=spent_level,
         training_rows=data.train_rows,
@@ -91,12 +91,16 @@ def _times(rows: pd.DataFrame, rule: HoldoutRule) -> pd.Series:
     return pd.to_datetime(rows[rule.time], utc=True)
 
 
-def search_tier(model: TeamModel, data: TierData, holdout: pd.DataFrame) -> LeakSearch:
-    """Look for signs of a leak in samples of a tier's training rows and of its holdout rows."""
+def search_tier(model: TeamModel, data: TierData, rule: HoldoutRule, holdout: pd.DataFrame) -> LeakSearch:
+    """Look for signs of a leak in samples of a tier's training rows and of its holdout rows.
+
+    A rule by time may have an entity on both sides: rows of the same entity are then no repeats.
+    """
     spec = model.spec
-    columns = [*spec.data.features, spec.data.target]
-    train, train_rows = sample_rows(data.train, columns)
-    chosen = sample_positions(len(holdout), sampled_rows(len(holdout), len(columns)))
+    entity = spec.data.entity if rule.time else ""
+    columns = list(dict.fromkeys(filter(None, [*spec.data.features, spec.data.target, entity])))
+    train, train_rows = sample_rows(data.train, columns, len(spec.data.classes))
+    chosen = sample_positions(len(holdout), sampled_rows(len(holdout), len(columns), len(spec.data.classes)))
     return search_leaks(
         task=spec.task,
         classes=spec.data.classes,
@@ -105,14 +109,15 @@ def search_tier(model: TeamModel, data: TierData, holdout: pd.DataFrame) -> Leak
         train=train.dropna(subset=[spec.data.target]),
         holdout=holdout[columns].iloc[chosen],
         train_rows=train_rows,
+        entity=entity,
     )
 
 
-def sample_rows(folder: Path, columns: Sequence[str]) -> tuple[pd.DataFrame, int]:
+def sample_rows(folder: Path, columns: Sequence[str], classes: int = 1) -> tuple[pd.DataFrame, int]:
     """Return evenly spaced rows of a part of a tier, read in bounded memory, and how many rows there are in all."""
     files = parquet_files(folder)
     rows = sum(pq.read_metadata(file).num_rows for file in files)
-    positions, first, batches = sample_positions(rows, sampled_rows(rows, len(columns))), 0, []
+    positions, first, batches = sample_positions(rows, sampled_rows(rows, len(columns), classes)), 0, []
     for file in files:
         with pq.ParquetFile(file) as opened:
             for batch in opened.iter_batches(columns=list(columns)):

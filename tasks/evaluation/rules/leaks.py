@@ -18,8 +18,11 @@ MIN_ROWS = 50
 """With fewer holdout rows a sign of a leak is no better than chance, and none is looked for."""
 MIN_CLASS_ROWS = 10
 """A class with fewer holdout rows does not count."""
-STRONG_POWER = 0.99
-"""The power (auc or rank correlation) from which a single feature predicts nearly perfectly; see decision 0016."""
+STRONG_AUC, STRONG_CORRELATION = 0.99, 0.9999
+"""The auc and the rank correlation from which a single feature predicts nearly perfectly; see decision 0016.
+
+An honest earlier value of a persistent target, such as yesterday's load, has a rank correlation of 0.99 and more.
+"""
 LIMIT = 0.9999
 """From here on auc or r2 is at its limit of 1."""
 REPEATED_SHARE, MIN_REPEATED = 0.02, 5
@@ -32,6 +35,8 @@ DEPENDENCE = 1.5
 """How many times as often rows repeat as `_repeated_rows` expects, since columns depend on each other."""
 MAX_CELLS, MAX_ROWS = 8_000_000, 200_000
 """The most cells and rows of each side that are read for these checks; see `sampled_rows`."""
+MIN_SAMPLE = 5_000
+"""However many classes there are, so many rows are read if there are and the columns allow."""
 BINS = 256
 """The most bins of a number; see `_levels`."""
 
@@ -61,9 +66,14 @@ class LeakSearch:
     notes: tuple[str, ...] = ()
 
 
-def sampled_rows(rows: int, columns: int) -> int:
-    """Return how many of `rows` are read, evenly spaced, so that 400 columns cost no more than 40."""
-    return min(rows, MAX_ROWS, max(MIN_ROWS, MAX_CELLS // max(1, columns)))
+def sampled_rows(rows: int, columns: int, classes: int = 1) -> int:
+    """Return how many of `rows` are read, evenly spaced, so that many columns or classes cost no more than few.
+
+    Every feature is ranked once for each of three `classes` or more; two cost what one costs.
+    """
+    allowed = MAX_CELLS // max(1, columns)
+    each = min(allowed, max(MIN_SAMPLE, allowed // (classes if classes > 2 else 1)))
+    return min(rows, MAX_ROWS, max(MIN_ROWS, each))
 
 
 def sample_positions(rows: int, chosen: int) -> npt.NDArray[np.int64]:
@@ -80,6 +90,7 @@ def search_leaks(
     train: pd.DataFrame,
     holdout: pd.DataFrame,
     train_rows: int,
+    entity: str = "",
 ) -> LeakSearch:
     """Look for single features that reveal the target, and for training rows that the holdout repeats.
 
@@ -88,6 +99,8 @@ def search_leaks(
         train: a sample of the training rows, with features and target; evenly spaced rows.
         holdout: the holdout rows, or such a sample.
         train_rows: how many training rows there are in all.
+        entity: the column whose equal values name one entity that may be on both sides; rows of the same entity are
+            no repeats. "": each row is an entity of its own.
     """
     if len(holdout) < MIN_ROWS or len(train) < MIN_ROWS:
         few = f"Leaks were not looked for: fewer than {MIN_ROWS} rows for training or in the holdout."
@@ -98,7 +111,7 @@ def search_leaks(
     notes = () if known else ("No feature was checked alone: the holdout has too few rows of each class.",)
     strongest = sorted(known.items(), key=lambda each: -each[1])
     findings = [_feature_finding(name, value, task, target, len(holdout)) for name, value in strongest]
-    repeats = _repeated_rows(train, holdout, [*features, target])
+    repeats = _repeated_rows(train, holdout, [*features, target], entity)
     found = (*filter(None, findings), *_repeat_finding(repeats, len(train) / max(train_rows, len(train))))
     return LeakSearch(found, tuple(strongest[:5]), len(holdout), notes)
 
@@ -124,11 +137,11 @@ def _waive(gate: str) -> str:
 
 
 def _feature_finding(name: str, power: float, task: TaskType, target: str, rows: int) -> LeakFinding | None:
-    if power < STRONG_POWER:
+    measure, limit = ("rank correlation", STRONG_CORRELATION) if task == "regression" else ("auc", STRONG_AUC)
+    if power < limit:
         return None
-    measure = "rank correlation" if task == "regression" else "auc"
-    sentence = f"{name} alone predicts {target} nearly perfectly ({measure} {power:.4f} on {rows:,} holdout rows, "
-    sentence += f"where {STRONG_POWER:g} is suspicious): it may be known only after the outcome, or be a copy of it. "
+    sentence = f"{name} alone predicts {target} nearly perfectly ({measure} {power:.6g} on {rows:,} holdout rows, "
+    sentence += f"where {limit:g} is suspicious): it may be known only after the outcome, or be a copy of it. "
     return LeakFinding(feature_leak_gate(name), sentence + f"Remove it. {_waive(feature_leak_gate(name))}")
 
 
@@ -235,39 +248,44 @@ def _repeat_finding(repeats: _Repeats, train_share: float) -> Iterator[LeakFindi
         yield LeakFinding(REPEATED_ROWS_GATE, sentence + _waive(REPEATED_ROWS_GATE))
 
 
-def _repeated_rows(train: pd.DataFrame, holdout: pd.DataFrame, columns: Sequence[str]) -> _Repeats:
-    """Count the holdout rows that equal a training row, and how many more these are than chance explains.
+def _repeated_rows(train: pd.DataFrame, holdout: pd.DataFrame, columns: Sequence[str], entity: str) -> _Repeats:
+    """Count the holdout rows that equal another entity's training row, and those beyond what chance explains.
 
-    Rows of few, coarse columns repeat by nature. Two estimates of how many; the excess over either one counts:
+    Equal training rows of one entity count once. Rows of few, coarse columns repeat by nature. Two estimates of how
+    many; the excess over either one counts:
 
     - Rows that differ in one column. Where `m` training rows equal a row in all columns but one, and a share `p` of
       the training rows has its value of that column, `e = m * p` equal rows are expected (the equal rows themselves
       count for neither), and at least one with probability `1 - exp(-e)`. The largest `e` over the columns
-      counts, and 1.5 times that many rows: columns depend on each other. Finds also a
-      table that was doubled before the split.
-    - Training rows that equal another training row. By exchangeability no more holdout rows do, but for 4 standard
-      deviations. Finds training rows that were copied into the holdout, in coarse tables, too.
+      counts, and 1.5 times that many rows: columns depend on each other. Finds also a table that was doubled.
+    - Training rows that equal another entity's. By exchangeability no more holdout rows do, but for 4 standard
+      deviations, of as many draws as entities. Finds training rows that were copied into the holdout, in coarse
+      tables, too.
     """
-    hashes = np.zeros(len(train) + len(holdout), dtype=np.uint64)
+    rows, many = len(train), len(train) + len(holdout)
+    each_row = pd.Series(range(many))
+    known, asked = (train[entity], holdout[entity]) if entity else (each_row[:rows], each_row[rows:])
+    owner, entities = _column_hashes(known, asked, len(columns))
+    hashes = np.zeros(many, dtype=np.uint64)
     for place, name in enumerate(columns):
         hashes += _column_hashes(train[name], holdout[name], place)[0]
-    known, asked = np.sort(hashes[: len(train)]), hashes[len(train) :]
-    asked = asked[(chosen := sample_positions(len(asked), min(len(asked), MAX_COMPARED)))]
-    equal = _count(known, asked)
+    once = np.unique((hashes + owner)[:rows], return_index=True)[1]
+    chosen = rows + sample_positions(len(holdout), min(len(holdout), MAX_COMPARED))
+    equal = _count_others(hashes, owner, once, chosen)
     found, compared = int((equal > 0).sum()), len(chosen)
     if found < MIN_REPEATED:
         return _Repeats(compared, found, 0.0)
     expected = np.zeros(compared)
     for place, name in enumerate(columns):
-        own, codes = _column_hashes(train[name], holdout[name], place)
-        others, values = hashes - own, codes[len(train) :][chosen]
-        near = _count(np.sort(others[: len(train)]), others[len(train) :][chosen]) - equal
-        usual = np.bincount(codes[: len(train)] + 1, minlength=int(codes.max(initial=0)) + 2)[values + 1] - equal
-        expected = np.maximum(expected, near * usual / len(train))
+        own, values = _column_hashes(train[name], holdout[name], place)
+        near = _count_others(hashes - own, owner, once, chosen) - equal
+        usual = _count_others(values.astype(np.uint64), owner, once, chosen) - equal
+        expected = np.maximum(expected, near * usual / len(once))
     expected = np.where(equal > MAX_COPIES, np.inf, expected)
     over_neighbours = found - DEPENDENCE * float((1 - np.exp(-expected)).sum())
-    within = float((_count(known, known) > 1).mean())
-    spread = np.sqrt(within * (1 - within) * (1 / compared + 1 / len(train)))
+    within = float((_count_others(hashes, owner, once, np.arange(rows)) > 0).mean())
+    draws = [len(np.unique(entities[each])) for each in (np.arange(rows), chosen)]
+    spread = np.sqrt(within * (1 - within) * (1 / draws[0] + 1 / draws[1]))
     over_training = found - compared * (within + 4 * spread)
     return _Repeats(compared, found, max(over_neighbours, over_training, 0.0))
 
@@ -284,6 +302,19 @@ def _column_hashes(
     return mixed ^ (mixed >> np.uint64(31)), codes
 
 
-def _count(ordered: npt.NDArray[np.uint64], asked: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Return how often each asked value is among the ordered ones."""
-    return np.searchsorted(ordered, asked, "right") - np.searchsorted(ordered, asked, "left")
+def _count_others(
+    values: npt.NDArray[np.uint64],
+    owner: npt.NDArray[np.uint64],
+    known: npt.NDArray[np.int64],
+    asked: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """Return how many of the `known` rows of other owners have the value of each of the `asked` rows."""
+    return _count(values, known, asked) - _count(values + owner, known, asked)
+
+
+def _count(
+    values: npt.NDArray[np.uint64], known: npt.NDArray[np.int64], asked: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return how many of the `known` rows have the value of each of the `asked` rows."""
+    ordered = np.sort(values[known])
+    return np.searchsorted(ordered, values[asked], "right") - np.searchsorted(ordered, values[asked], "left")

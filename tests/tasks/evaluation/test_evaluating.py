@@ -414,3 +414,21 @@ def test_the_report_says_on_which_rows_the_models_were_compared(env: World, tmp_
     )
     assert "# 🟡 Inconclusive" in evaluation_markdown(few, model="price", version="2")
     assert evaluation_plot(few).startswith(b"\x89PNG")
+
+
+def test_houses_that_are_sold_again_are_no_repeats_but_others_are(env: World, tmp_path: Path) -> None:
+    train, later = sold(0, 0), sold(51, 0)
+    until = train["sold_at"].max().isoformat()
+    for again, gates in ((later, ()), (later.assign(house_id="x" + later["house_id"]), ("repeated rows",))):
+        data = tier(tmp_path / f"tier-{len(gates)}", train, again)
+        data = data.model_copy(update={"holdout_rule": RULE, "trained_until": until})
+        said = says(env, trained(env, GOOD_WEIGHTS), again)
+        found = evaluate_on_holdout(BY_TIME, data, again, said, None, "", seed=7)
+        assert (found.leak_search.checked_rows, found.verdict.failed_gates) == (ROWS, gates)
+
+
+def test_more_classes_read_fewer_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pa.Table.from_pandas(pd.DataFrame({"n": range(1000)})), tmp_path / "rows.parquet")
+    monkeypatch.setattr("tasks.evaluation.rules.leaks.MAX_CELLS", 800)
+    monkeypatch.setattr("tasks.evaluation.rules.leaks.MIN_SAMPLE", 60)
+    assert [len(sample_rows(tmp_path, ["n"], classes)[0]) for classes in (0, 2, 8, 40)] == [800, 800, 100, 60]

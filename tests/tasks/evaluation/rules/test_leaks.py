@@ -87,7 +87,7 @@ def leaky_columns(values):
             "other unit": (values * 1.19 + 3, "number"),
             "negative": (-values, "number"),
             "logarithm": (np.log(values - values.min() + 1), "number"),
-            "a little noise": (values + rng.normal(0, 0.01 * values.std(), len(values)), "number"),
+            "reciprocal": (1 / (values - values.min() + 1), "number"),
         }
     codes, names = pd.factorize(values, sort=True)
     other_order = rng.permutation(len(names))[codes]
@@ -130,6 +130,60 @@ def test_a_table_that_was_doubled_before_the_split_is_found(name):
     frame, target, kinds = table(name)
     found = searched(pd.concat([frame, frame], ignore_index=True), target, kinds)
     assert ("repeated rows" in gates(found)) or name in COARSE
+
+
+SLOW = {"age": "number", "income": "number", "plan": "category", "country": "category"}
+
+
+def panel(customers=2000, months=12):
+    """Return a row a month of each customer, whose features hardly ever change."""
+    rng = np.random.default_rng(0)
+    who, month = np.repeat(np.arange(customers), months), np.tile(np.arange(months), customers)
+    birthday = rng.integers(0, 12, customers)[who]
+    return pd.DataFrame({
+        "customer": [f"c{each}" for each in who],
+        "month": month,
+        "age": rng.integers(18, 80, customers)[who] + (month % 12 > birthday),
+        "income": rng.integers(15, 90, customers)[who] * 1000,
+        "plan": rng.choice(["basic", "plus", "pro"], customers)[who],
+        "country": rng.choice(["DE", "ES", "FR", "IT"], customers)[who],
+        "churn": np.where(rng.random(len(who)) < 0.05, "Yes", "No"),
+    })  # fmt: skip
+
+
+def searched_by_time(frame):
+    """Search with the newest fifth of the months as holdout, where a customer is on both sides."""
+    newest = frame["month"] >= 0.8 * (frame["month"].max() + 1)
+    return searched(frame, "churn", SLOW, train=frame[~newest], holdout=frame[newest], entity="customer")
+
+
+@pytest.mark.parametrize("months", [12, 60])
+def test_rows_of_one_customer_do_not_repeat_each_other_where_the_holdout_is_newer(months):
+    assert gates(searched_by_time(panel(months=months))) == []
+
+
+@pytest.mark.parametrize("months", [12, 60])
+def test_a_panel_that_was_doubled_under_new_keys_is_found_where_the_holdout_is_newer(months):
+    frame = panel(months=months)
+    found = searched_by_time(pd.concat([frame, frame.assign(customer="new " + frame["customer"])]))
+    assert gates(found) == ["repeated rows"]
+
+
+def test_training_rows_that_come_again_later_under_new_keys_are_found():
+    frame = panel()
+    copies = frame[frame["month"] < 9].sample(900, random_state=1)
+    again = copies.assign(customer=[f"new {number}" for number in range(len(copies))], month=11)
+    assert gates(searched_by_time(pd.concat([frame, again]))) == ["repeated rows"]
+
+
+def test_a_known_earlier_value_of_a_persistent_target_is_no_sign_of_a_leak():
+    hours, rng = np.arange(24 * 365), np.random.default_rng(0)
+    load = 5000 + 1500 * np.sin(hours / 24 * 2 * np.pi) + 1200 * np.sin(hours / 8760 * 2 * np.pi)
+    load += rng.normal(0, 20, len(hours))
+    frame = pd.DataFrame({"load": load, "load_24h": np.roll(load, 24)})[24:]
+    found = searched(frame, "load", {"load_24h": "number"}, train=frame[:7000], holdout=frame[7000:])
+    assert gates(found) == []
+    assert 0.99 < found.strongest[0][1] < 0.9999, "a limit of 0.99 would hold it"
 
 
 def test_repeats_are_found_in_a_sample_of_the_training_rows():
@@ -224,3 +278,10 @@ def test_what_is_read_is_bounded_however_large_the_table(rows, columns):
     assert len(positions) == len(set(positions.tolist())) == chosen
     assert positions[0] >= 0
     assert positions[-1] < rows
+
+
+def test_many_classes_cost_no_more_than_few():
+    few, many, most = (sampled_rows(200_000, 20, classes) for classes in (2, 10, 40))
+    assert (few, many, most) == (200_000, 40_000, 10_000)
+    assert sampled_rows(200_000, 20, 5_000) == 5_000, "so many that common classes can be judged"
+    assert sampled_rows(200_000, 4_000, 5_000) == 2_000, "the bound by columns holds all the same"
