@@ -103,15 +103,8 @@ def ingest_rows(
             return _ingest_result(known, new=False)
         progress.start_step(f"checking and appending {source.description}")
         lake_read = latest_read(lake, data.dataset)
-        partitioned = partition_source(
-            lake,
-            lake_read,
-            data,
-            source,
-            staged,
-            folder,
-            max_quarantined_share=_NO_QUARANTINE_LIMIT if redrive else _MAX_QUARANTINED_SHARE,
-        )
+        share = _NO_QUARANTINE_LIMIT if redrive else _MAX_QUARANTINED_SHARE
+        partitioned = partition_source(lake, lake_read, data, source, staged, folder, max_quarantined_share=share)
         if partitioned is None:
             return _no_new_rows(lake, data, source)
         counts = {"rows_in": str(partitioned.rows_in), "quarantined": str(partitioned.quarantined)}
@@ -184,6 +177,7 @@ def partition_source(
         lake_keys=keys,
         lake_columns=[name for name, _ in lake_read.schema] if lake_read and older else (),
         max_quarantined_share=max_quarantined_share,
+        corrections=source.may_repeat_rows,
     )
 
 
@@ -211,6 +205,12 @@ def _append_snapshots(
             notes=notes,
         )
         notes = {**notes, "quarantine_snapshot": quarantine_snapshot.id}
+    if not partitioned.accepted:  # corrections alone, which the lookback found: the data set stays as it is
+        return IngestResult(
+            dataset=data.dataset, snapshot=expected_latest, rows_in=partitioned.rows_in, accepted=0,
+            quarantined=partitioned.quarantined, quarantine_snapshot=notes["quarantine_snapshot"], appended=False,
+            summary=ingest_summary(0, notes),
+        )  # fmt: skip
     rows, errors = partitioned.accepted_rows(), list[Exception]()
     try:
         snapshot = lake.append(

@@ -23,6 +23,7 @@ from tasks.ingestion.rules.placeholders import (
 )
 from tasks.ingestion.rules.quarantine import (
     FILE_COLUMN,
+    KNOWN_KEY,
     QUARANTINE_REASONS,
     QUARANTINE_SCHEMA,
     REASON_CODE_COLUMN,
@@ -174,6 +175,7 @@ def partition_rows(
     lake_keys: Sequence[str] = (),
     lake_columns: Collection[str] = (),
     max_quarantined_share: float = 0.10,
+    corrections: bool = False,
 ) -> PartitionedRows:
     """Split the rows of a source into accepted and quarantined ones.
 
@@ -184,7 +186,8 @@ def partition_rows(
         folder: an empty folder for intermediate results, such as the positions of invalid rows.
         lake_keys: Parquet files of the lake that hold the columns of the unique key.
         lake_columns: the lake's columns, if it has rows of a release with other forms of values; these are looked for.
-        max_quarantined_share: the largest share of rows that may be quarantined.
+        max_quarantined_share: the largest share of rows that may be quarantined, of those that were read again, too.
+        corrections: a row with a known key is a correction, as the lookback finds it: it does not count as a fault.
 
     Raises:
         Refusal: the columns cannot be checked, the lake holds the same values in an old form, too large a share would
@@ -211,7 +214,7 @@ def partition_rows(
         **lookalike_notes(engine, staged.relation, staged.tables, staged.ignored, rules),
     }
     partitioned = PartitionedRows(engine, staged, rules, tables, counts, notes)
-    _check_quarantine_share(partitioned, max_quarantined_share)
+    _check_quarantine_share(partitioned, max_quarantined_share, corrections=corrections)
     return partitioned
 
 
@@ -274,19 +277,21 @@ def _check_arguments(rules: RowRules, share: float) -> None:
         raise Refusal("the largest share of quarantined rows must be from 0 to 1", value=share)
 
 
-def _check_quarantine_share(partitioned: PartitionedRows, max_share: float) -> None:
+def _check_quarantine_share(partitioned: PartitionedRows, max_share: float, *, corrections: bool) -> None:
     rows_in, lost = partitioned.rows_in, partitioned.quarantined
-    if lost < rows_in and lost / rows_in <= max_share:
+    read = rows_in + partitioned.staged.repeated
+    faults = lost - (partitioned.counts.get(KNOWN_KEY, 0) if corrections else 0)
+    if rows_in and (not faults or (faults < read and faults / read <= max_share)):
         return
     examples = [f"{row['position']}: {row['reason']}" for row in partitioned.quarantined_examples(_MAX_EXAMPLES)]
     reasons = reason_summary(partitioned.counts)
     if not rows_in:
         problem = "the source has no rows"
-    elif lost == rows_in:
+    elif lost == read:
         rows = "the only row" if rows_in == 1 else f"all {rows_in} rows"
         problem = f"{rows} would be quarantined ({reasons})"
     else:
-        problem = f"{lost} of {rows_in} rows would be quarantined ({reasons}), more than {max_share:.0%}"
+        problem = f"{lost} of {read} rows would be quarantined ({reasons}), more than {max_share:.0%}"
     hint = placeholder_sentence(partitioned.unreadable_placeholders())
     remedy = f"Correct the source. {'; '.join(examples)}. {hint}".strip() if examples else "Check the source."
     raise Refusal(problem, remedy=remedy)

@@ -7,11 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
+KNOWN_KEY = "key already in the lake"
+"""The reason of a row whose key the lake holds with other values, or the same."""
+
 QUARANTINE_REASONS = (
     "null entity key",
     "null key or time",
     "null group",
-    "key already in the lake",
+    KNOWN_KEY,
     "null target",
     "target outside the classes",
     "not finite",

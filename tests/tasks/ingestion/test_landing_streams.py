@@ -144,6 +144,12 @@ def add(path: Path, frame: pd.DataFrame) -> None:
     connection.close()
 
 
+def execute(path: Path, statement: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement)
+    connection.close()
+
+
 QUERY = "SELECT * FROM houses ORDER BY changed"
 
 
@@ -209,14 +215,42 @@ def test_a_row_that_was_corrected_within_the_look_back_is_quarantined_and_not_le
 ) -> None:
     url = f"sqlite:///{database}"
     land(lake, url, QUERY, "changed")
-    with sqlite3.connect(database) as connection:
-        connection.execute("UPDATE houses SET price = 7 WHERE house = 'h29'")
-    connection.close()
+    execute(database, "UPDATE houses SET price = 7 WHERE house = 'h29'")
     add(database, houses(30, 20).assign(changed=range(31, 51)))
     landed = land(lake, url, QUERY, "changed", look_back="5")
     assert (landed.accepted, landed.quarantined) == (20, 1)
     (aside,) = lake.read(lake.as_of(quarantine_dataset(HOUSES))).to_pylist()
     assert (aside["key"], aside["reason"]) == ("h29", "key already in the lake")
+
+
+def test_corrections_alone_are_set_aside_once_and_new_rows_come_in_beside_them(lake: Lake, database: Path) -> None:
+    url = f"sqlite:///{database}"
+    land(lake, url, QUERY, "changed")
+    before = lake.as_of("houses").id
+    execute(database, "UPDATE houses SET price = 7 WHERE house = 'h29'")
+    landed = land(lake, url, QUERY, "changed", look_back="3")
+    assert (landed.accepted, landed.quarantined, landed.appended) == (0, 1, False)
+    assert landed.snapshot == lake.as_of("houses").id == before
+    assert "1 key already in the lake" in landed.summary and landed.quarantine_snapshot
+    again = land(lake, url, QUERY, "changed", look_back="3")
+    assert (again.rows_in, again.appended) == (0, False)
+    assert [row["key"] for row in quarantine(lake)] == ["h29"]
+    execute(database, "UPDATE houses SET price = 8 WHERE house = 'h28'")
+    add(database, houses(30, 1).assign(changed=[31]))
+    landed = land(lake, url, QUERY, "changed", look_back="3")
+    assert (landed.accepted, landed.quarantined, landed.appended) == (1, 1, True)
+    assert len(keys(lake)) == 31
+    assert [row["key"] for row in quarantine(lake)] == ["h29", "h28"]
+
+
+def test_within_the_look_back_faults_are_a_share_of_all_rows_that_were_read(lake: Lake, database: Path) -> None:
+    url = f"sqlite:///{database}"
+    land(lake, url, QUERY, "changed")
+    add(database, houses(30, 1).assign(changed=31, price=None))
+    assert land(lake, url, QUERY, "changed", look_back="20").quarantined == 1, "1 of 21"
+    add(database, houses(31, 5).assign(changed=32, price=None))
+    with pytest.raises(Refusal, match="5 of 26 rows would be quarantined"):
+        land(lake, url, QUERY, "changed", look_back="20")
 
 
 def test_a_look_back_without_a_watermark_is_refused(lake: Lake, database: Path) -> None:
