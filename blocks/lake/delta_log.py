@@ -25,6 +25,7 @@ from blocks.lake.entries import DatasetState, LogEntry
 from blocks.lake.object_store import ObjectStore
 from blocks.lake.reading import units_for_entries
 from blocks.lake.schemas import deserialize_schema
+from runtime.digests import bytes_digest
 
 _FOLDER = "_delta_log"
 _MAX_CATCH_UP = 64
@@ -66,6 +67,8 @@ def publish_all(store: ObjectStore, log: DatasetLog, *, dry_run: bool) -> Publis
 
     Return the number of commits written, or the reason why the data set cannot be a Delta table.
     """
+    # Listed before the head is read: each of our commits in the list then has an entry, so none is taken for foreign.
+    present = {found.key for found in store.list_objects(f"{log.dataset}/{_FOLDER}/")}
     head = log.head()
     if head is None:
         return PublishedTable(0)
@@ -75,7 +78,6 @@ def publish_all(store: ObjectStore, log: DatasetLog, *, dry_run: bool) -> Publis
         }
     except _NoDeltaType as cause:
         return PublishedTable(0, f"{cause}: other engines cannot read this data set as a Delta table")
-    present = {found.key for found in store.list_objects(f"{log.dataset}/{_FOLDER}/")}
     different = {key: data for key, data in expected.items() if key not in present or store.get(key) != data}
     foreign = present - set(expected)  # commits or checkpoints that are not ours, perhaps of a changed log
     if dry_run:
@@ -83,8 +85,7 @@ def publish_all(store: ObjectStore, log: DatasetLog, *, dry_run: bool) -> Publis
     for key in sorted(foreign):
         store.delete(key)
     for key, data in sorted(different.items()):
-        store.delete(key)
-        store.put_if_absent(key, data)
+        store.put(key, data, bytes_digest(data))  # it replaces: no reader finds a version without its commit
     return PublishedTable(len(different))
 
 

@@ -89,10 +89,16 @@ class FolderObjectStore:
             return None
 
     def put(self, key: str, data: bytes | pa.Buffer, sha256: str) -> None:
-        """Write a file and flush it and its folder to the disk."""
-        path = self.root / key
+        """Write and flush a temporary file, then rename it to its name: a reader sees the old content or the new."""
+        path, staging = self.root / key, self.root / STAGING_FOLDER
         self._make(path.parent)
-        self._write(path, data)
+        self._make(staging)
+        temporary = staging / f"entry-{uuid.uuid4().hex}"
+        try:
+            self._write(temporary, data)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
         self._sync(path.parent)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
