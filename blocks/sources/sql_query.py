@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from math import ceil
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -89,6 +90,10 @@ class Watermark:
         if isinstance(back, timedelta) != (self.kind in ("time", "date", "text")):
             what = "a number" if isinstance(back, timedelta) else "a duration, such as 3 days"
             raise Rejected(f"look_back {look_back!r}: the watermark is {self.kind} ({self.value_text}). Give {what}.")
+        if self.kind == "date":  # a day is its smallest part, and of integers one: a part of it counts as a whole
+            back = timedelta(days=ceil(back / timedelta(days=1)))
+        elif self.kind == "integer":
+            back = ceil(back)
         earlier = value - (back if isinstance(back, timedelta) else type(value)(back))
         return Watermark(self.kind, earlier.isoformat() if isinstance(earlier, date) else str(earlier))
 
