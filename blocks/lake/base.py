@@ -58,13 +58,17 @@ class StorageUse:
 
 @dataclass(frozen=True)
 class ErasedRows:
-    """What an erasure removed from a data set: rows, of how many snapshots, and the digest of a full read around it."""
+    """What an erasure removed from a data set: rows, of how many snapshots, and the digest of a full read around it.
+
+    `problem` is why the data set's Delta table could not be published anew: it then names files that are gone.
+    """
 
     dataset: str
     rows: int
     snapshots: int
     digest_before: str
     digest_after: str
+    problem: str = ""
 
 
 @dataclass(frozen=True)

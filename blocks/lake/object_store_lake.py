@@ -205,8 +205,10 @@ class ObjectStoreLake(Lake):
             erased = erase_rows(self.store, log, self.verified, columns, selects, at=at, notes=notes, dry_run=dry_run)
             if not dry_run:  # what a killed writer left may hold such rows, too
                 collect_orphans(self.store, log, at, dry_run=False)
-                with suppress(Exception):  # what is erased stays erased; maintenance makes up for the table
+                try:
                     publish_all(self.store, log, dry_run=False)
+                except Exception as cause:  # what is erased stays erased; maintenance makes up for the table
+                    erased = replace(erased, problem=f"{type(cause).__name__}: {cause}")
             return erased
 
     def publish(self, dataset: str, *, dry_run: bool = False) -> PublishedTable:

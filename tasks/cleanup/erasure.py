@@ -83,7 +83,7 @@ def erase_entity(
         return ErasureResult(changes, left=tuple(_left(specs)))
     copies, kept = _remove_copies(env, owners, [spec.name for spec in specs])
     _record(env, model, "done", requested_by, reason, now, changes)
-    return ErasureResult(changes, copies, (*_left(specs), *kept))
+    return ErasureResult(changes, copies, (*_left(specs), *kept, *_unpublished(changes)))
 
 
 def _check_request(key: str, requested_by: str, reason: str) -> None:
@@ -146,3 +146,13 @@ def _left(specs: Sequence[ModelSpec]) -> Iterator[str]:
         hidden = spec.data.entity in (*spec.inference_log.hash, *spec.inference_log.exclude)
         if hidden:
             yield f"rows of {spec.own_dataset('inference')}: model.yaml keeps the key out of the log, or hashes it"
+
+
+def _unpublished(changes: Sequence[ErasedRows]) -> Iterator[str]:
+    """Yield the Delta tables that still name files that the erasure deleted."""
+    for each in changes:
+        if each.problem:
+            yield (
+                f"the Delta table of {each.dataset} was not published anew ({each.problem}): other engines cannot read "
+                "it; erase again, or run maintenance"
+            )

@@ -12,7 +12,9 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from blocks.lake.base import Lake
+from blocks.lake.base import ErasedRows, Lake
+from blocks.lake.dataset_log import DatasetLog
+from blocks.lake.object_store import FolderObjectStore
 from tests.fixtures.lakes import NOON, alter, lake, s3
 
 __all__ = ["lake", "s3"]
@@ -165,6 +167,60 @@ def test_what_others_changed_in_the_table_is_replaced_by_what_our_log_says(lake:
     assert (table_of().version(), lake.publish("events").commits) == (1, 0)
     append(lake, 2)
     assert len(delta_rows(table_of())) == 150
+
+
+def test_maintenance_leaves_what_an_ingest_publishes_meanwhile(
+    lake: Any, table_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(lake, 0)
+    head, numbers = DatasetLog.head, iter([1])
+
+    def then_append(log: DatasetLog) -> Any:
+        found = head(log)
+        for number in numbers:
+            append(lake, number)
+        return found
+
+    monkeypatch.setattr(DatasetLog, "head", then_append)
+    lake.publish("events")
+    assert (table_of().version(), len(delta_rows(table_of()))) == (1, 100)
+
+
+def test_a_changed_commit_is_replaced_at_once(lake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(key: str) -> None:
+        raise AssertionError(f"{key} was deleted: a reader would find no such version")
+
+    append(lake, 0)
+    alter(lake, f"{url_of(lake)}/_delta_log/{0:020d}.json", lambda data: data[:-2])
+    monkeypatch.setattr(lake.store, "delete", fail)
+    assert lake.publish("events").commits == 1
+    assert lake.publish("events", dry_run=True).commits == 0
+
+
+def test_a_write_that_fails_half_way_leaves_the_old_content(tmp_path: Path) -> None:
+    store = FolderObjectStore(tmp_path)
+    store.put("a/b.json", b"old", "")
+    with pytest.raises(TypeError):
+        store.put("a/b.json", "no bytes", "")  # type: ignore[arg-type]
+    assert store.get("a/b.json") == b"old"
+    assert [found.key for found in store.list_objects("a/")] == ["a/b.json"]
+
+
+def test_an_erasure_says_that_the_table_could_not_be_published(
+    lake: Any, table_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object) -> None:
+        raise OSError("no space left")
+
+    def erase() -> ErasedRows:
+        return lake.erase("events", ["id"], lambda rows: np.array(rows["id"].to_numpy() == "0-7"), at=NOON, notes={})
+
+    append(lake, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr("blocks.lake.delta_log._commit", fail)
+        erased = erase()
+    assert (erased.rows, erased.problem) == (1, "OSError: no space left")
+    assert (erase().problem, len(delta_rows(table_of()))) == ("", 49)
 
 
 def test_no_engine_writes_to_the_table_or_removes_its_files(lake: Lake, table_of: Any) -> None:

@@ -1,6 +1,7 @@
 """An erasure takes one entity's rows out of everything that the models of that entity keep, and leaves a record."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from blocks.approvals.chain import find_first_fault, record_from_entry
 from blocks.common.collectable import ArtifactOwner
 from blocks.common.errors import Rejected
+from blocks.lake.base import ErasedRows, Lake
 from blocks.records.approvals import ErasureRecord
 from tasks.cleanup.erasure import ErasureResult, erase_entity
 from tasks.cleanup.garbage import artifact_owners
@@ -93,6 +95,20 @@ def test_a_dry_run_counts_and_changes_nothing(env: World) -> None:
     assert {name: env.lake().as_of(name).digest for name in env.lake().datasets()} == before
     assert env.approvals().chain_entries() == ()
     assert len([*env.scratch.glob("tiers/*/*")]) == 1
+
+
+def test_a_table_that_could_not_be_published_is_left_to_a_person(env: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = env.lake()
+    erase = type(lake).erase
+
+    def without_table(self: Lake, dataset: str, *given: object, **named: object) -> ErasedRows:
+        problem = "OSError: no space left" if dataset == "houses" else ""
+        return replace(erase(self, dataset, *given, **named), problem=problem)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(lake), "erase", without_table)
+    (said,) = [each for each in erased(env).left if "Delta table" in each]
+    assert "Delta table of houses was not published anew (OSError: no space left)" in said
+    assert "erase again, or run maintenance" in said
 
 
 def test_a_second_erasure_finds_nothing_more(env: World) -> None:
