@@ -84,12 +84,12 @@ class DeltaSource(VersionedTable):
             self._table_id, version = f"delta {metadata.id}", table.version()
             self._version = str(version)
             self._version_time = _iso_time(next((one.get("timestamp") for one in table.history(1)), None))
-            names = [field.name for field in table.schema().fields]
-            self._partitions = tuple(metadata.partition_columns)
+            schema = pa.schema(table.schema())
+            self._partitions = {column: schema.field(column).type for column in metadata.partition_columns}
             self._since = ingested.get(self._table_id)
-            self._added = self._added_since(int(self._since), version) if self._since else _active_files(table)
-        self._names = names
-        self._ignored = check_names(names, self.kinds, self._address)
+            self._added = self._added_since(int(self._since), version) if self._since else self._active_files(table)
+        self._names = schema.names
+        self._ignored = check_names(schema.names, self.kinds, self._address)
         self.describe("Delta", self._address)
 
     def batches(self) -> Iterator[RowBatch]:
@@ -149,30 +149,34 @@ class DeltaSource(VersionedTable):
                 operation = next((a["commitInfo"].get("operation", "") for a in actions if "commitInfo" in a), "")
                 raise _rows_changed(self._address, f"version {number}", operation)
             new = [action["add"] for action in actions if "add" in action and action["add"].get("dataChange", True)]
-            added += [_added_file(one["path"], one.get("partitionValues", {})) for one in new]
+            added += [self._added_file(one["path"], one.get("partitionValues", {})) for one in new]
         return tuple(added)
 
+    def _active_files(self, table: Any) -> tuple[_AddedFile, ...]:
+        actions = pa.table(table.get_add_actions())
+        partitioned = "partition" in actions.column_names
+        values = actions.column("partition").to_pylist() if partitioned else [{}] * actions.num_rows
+        found = zip(actions.column("path").to_pylist(), values, strict=True)
+        return tuple(sorted((self._added_file(path, one) for path, one in found), key=lambda file: file.name))
 
-def _active_files(table: Any) -> tuple[_AddedFile, ...]:
-    actions = pa.table(table.get_add_actions())
-    partitions = actions.column("partition").to_pylist() if "partition" in actions.column_names else []
-    values = partitions or [{} for _ in range(actions.num_rows)]
-    files = [_added_file(path, one) for path, one in zip(actions.column("path").to_pylist(), values, strict=True)]
-    return tuple(sorted(files, key=lambda file: file.name))
+    def _added_file(self, path: str, partitions: Mapping[str, Any]) -> _AddedFile:
+        if "://" in path or path.startswith(("/", "file:")):
+            raise Rejected(
+                f"the file {path} is outside the table's folder (a shallow clone). Copy the table, and read that."
+            )
+        texts = {column: _partition_text(value, self._partitions[column]) for column, value in partitions.items()}
+        return _AddedFile(unquote(path), texts)
 
 
-def _added_file(path: str, partitions: Mapping[str, Any]) -> _AddedFile:
-    if "://" in path or path.startswith(("/", "file:")):
-        raise Rejected(
-            f"the file {path} is outside the table's folder (a shallow clone). Copy the table, and read that."
-        )
-    return _AddedFile(unquote(path), {column: _partition_text(value) for column, value in partitions.items()})
-
-
-def _partition_text(value: Any) -> str | None:
+def _partition_text(value: Any, kind: pa.DataType) -> str | None:
+    """Return a value of a partition column, typed or as the text of the protocol, in one form."""
     if value is None or value == "":  # the protocol writes null as the empty text
         return None
-    return value if isinstance(value, str) else str(pa.scalar(value).cast(pa.string()))
+    if not isinstance(value, str):
+        return str(pa.scalar(value, kind).cast(pa.string()))
+    if pa.types.is_timestamp(kind) and kind.tz and not value.endswith("Z"):
+        value += "Z"  # the protocol's timestamps are UTC
+    return str(pa.array([value]).cast(kind)[0].cast(pa.string()))
 
 
 def _check_delta_features(table: Any, address: str) -> None:

@@ -1,8 +1,10 @@
 """Delta and Iceberg tables as sources: the newest version first, then what later versions added; changes are refused."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +20,7 @@ from blocks.common.errors import NotFound, Rejected
 from blocks.lake.fake import FakeLake
 from blocks.sources import open_source
 from blocks.sources.secret_addresses import resolve_address
+from blocks.sources.versioned_tables import ingested_versions
 from tasks.ingestion.datasets import dataset_snapshots
 from tasks.ingestion.landing import ingest_rows, open_source_rows
 from tasks.shared.records import IngestResult
@@ -164,6 +167,48 @@ def test_the_newest_version_lands_first_and_then_what_later_versions_added(table
     assert notes["table"].startswith(table.library.lower())
     assert int(notes["table version"]) >= 3
     assert notes["table version time"].startswith("20")
+
+
+PARTITIONS = {
+    "moment": ("time", datetime(2026, 1, 1, 8, tzinfo=UTC), pa.timestamp("us", "UTC")),
+    "clock": ("text", datetime(2026, 1, 1, 8), pa.timestamp("us")),
+    "day": ("text", date(2026, 1, 31), pa.date32()),
+    "size": ("text", 1.0, pa.float64()),
+    "large": ("text", 1e20, pa.float64()),
+    "small": ("text", 0.1, pa.float32()),
+    "cash": ("text", Decimal("1.50"), pa.decimal128(9, 2)),
+    "yes": ("text", True, pa.bool_()),
+    "count": ("number", 7, pa.int32()),
+    "name": ("text", "Königsallee/2", pa.string()),
+    "raw": ("text", b"abc", pa.binary()),
+    "none": ("text", None, pa.date32()),
+}
+
+
+@pytest.mark.parametrize("column", PARTITIONS)
+def test_a_value_of_a_partition_has_one_form_in_the_first_load_and_in_later_ones(tmp_path: Path, column: str) -> None:
+    kind, value, written = PARTITIONS[column]
+    kind = "category" if kind == "text" else kind
+
+    def append(*ids: str) -> None:
+        rows = pa.table({"id": [*ids], column: pa.array([value] * len(ids), written)})
+        write_deltalake(tmp_path / "t", rows, mode="append", partition_by=[column])
+
+    def read(ingested: dict[str, str]) -> tuple[list[dict[str, Any]], Mapping[str, str]]:
+        with closing(open_source(f"delta:{tmp_path}/t", kinds={"id": "key", column: kind}, ingested=ingested)) as rows:
+            found = rows.read_table()
+            assert found.unreadable_rows == ()
+            return found.table.to_pylist(), rows.snapshot_notes()
+
+    append("a")
+    (first,), notes = read({})
+    append("b")
+    (second,), _ = read(ingested_versions([notes]))
+    assert (first["id"], second["id"]) == ("a", "b")
+    assert first[column] == second[column]
+    assert (first[column] is None) == (value is None)
+    if kind == "time":
+        assert first[column] == value
 
 
 def test_a_version_that_removed_rows_refuses_the_load_and_says_so(table: Any, tmp_path: Path) -> None:
