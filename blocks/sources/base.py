@@ -205,12 +205,20 @@ def check_names(names: Sequence[str], kinds: Mapping[str, str], where: str) -> t
     return tuple(name for name in names if name not in kinds)
 
 
-def missing_columns_error(where: str, missing: Sequence[str], names: Sequence[str]) -> Rejected:
+class MissingColumns(Rejected):
+    """A source lacks declared columns: `columns`."""
+
+    columns: tuple[str, ...] = ()
+
+
+def missing_columns_error(where: str, missing: Sequence[str], names: Sequence[str]) -> MissingColumns:
     """Return the error for missing declared columns, with the most similar existing names."""
     hint = ""
     if {"position", "reason", "key", "row"} <= set(names):
         hint = ". This is a quarantine file: to re-drive it, give the quarantine snapshot of its export (redrive)"
-    return Rejected(f"{where}: {'; '.join(_missing_hint(column, names) for column in missing)}{hint}.")
+    error = MissingColumns(f"{where}: {'; '.join(_missing_hint(column, names) for column in missing)}{hint}.")
+    error.columns = tuple(missing)
+    return error
 
 
 def to_typed_batch(

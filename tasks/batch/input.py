@@ -1,6 +1,7 @@
 """The input rows of a batch inference: a source, staged as typed files, or a read of the lake."""
 
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.environment import Environment
 from blocks.lake.base import Lake
 from blocks.sources import RowBatch, SourceFormat, UnreadableRow, open_source
-from blocks.sources.base import Source, no_rows_error, number_range
+from blocks.sources.base import MissingColumns, Source, no_rows_error, number_range
 from blocks.sources.secret_addresses import resolve_address
 from blocks.sources.staging import FILE_COLUMN, ROW_COLUMN, StagedSource, stage_rows
 from runtime.digests import text_digest
@@ -115,13 +116,32 @@ def open_inference_input(
 def input_from_source(data: DataSpec, source: str, query: str, folder: Path) -> InferenceInput:
     """Stage a source of any size as typed files below the folder: every row, or none.
 
+    The time is read if the source has its column, as in a request.
+
     Raises:
-        Rejected, Unavailable: the source cannot be read.
+        Rejected, Unavailable: the source cannot be read, or a part of its files has the time.
         Refusal: a row cannot be read.
     """
-    time = {data.time: "time"} if data.time else {}
-    kinds = {data.entity: "key", **time, **data.features}
+    kinds = {data.entity: "key", **data.features}
+    if not data.time or data.time in kinds:
+        return _staged_input(data, kinds, source, query, folder)[0]
+    try:
+        return _staged_input(data, {data.entity: "key", data.time: "time", **kinds}, source, query, folder)[0]
+    except MissingColumns as cause:
+        if cause.columns != (data.time,):
+            raise
+        rows, undeclared = _staged_input(data, kinds, source, query, folder)
+        if data.time in undeclared:  # in other files of the source: their rows have one
+            raise
+        return rows
+
+
+def _staged_input(
+    data: DataSpec, kinds: Mapping[str, str], source: str, query: str, folder: Path
+) -> tuple[InferenceInput, tuple[str, ...]]:
+    """Return the staged rows of a source, and its columns that are not in `kinds`."""
     for name in ("fetched", "rows"):
+        shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
     digest = ContentDigest()
     address = resolve_address(source)
@@ -139,12 +159,12 @@ def input_from_source(data: DataSpec, source: str, query: str, folder: Path) -> 
             refuse_unreadable_rows(staged.unreadable_row_count, _first_unreadable_row(staged), source)
         if not staged.rows:
             raise no_rows_error(opened.description)
-        description, names = opened.description, file_names(opened, address)
+        description, names, undeclared = opened.description, file_names(opened, address), opened.undeclared_columns
     position = [f"{FILE_COLUMN} AS {SOURCE_FILE_COLUMN}", f"{ROW_COLUMN} AS {SOURCE_ROW_COLUMN}"]
     chosen = select_where([*map(sql.quoted_name, kinds), *position], "staged")
     tables = {"staged": tuple(map(str, staged.files))}
     local_engine = DuckDBEngine.model_validate({"spill": folder})
-    return InferenceInput(
+    rows = InferenceInput(
         local_engine,
         chosen,
         tuple(kinds),
@@ -155,6 +175,7 @@ def input_from_source(data: DataSpec, source: str, query: str, folder: Path) -> 
         description,
         changed_columns=staged.changed_columns,
     )
+    return rows, undeclared
 
 
 def file_names(source: Source, address: str) -> tuple[str, ...]:

@@ -177,9 +177,34 @@ def test_a_model_with_a_time_keeps_the_time_of_each_row_in_utc(tmp_path: Path) -
     assert found.schema.field("asked_at").type == pa.timestamp("us", "UTC")
 
 
-def test_a_source_of_such_a_model_needs_the_column_of_the_time(tmp_path: Path) -> None:
-    with pytest.raises(Rejected, match="column 'asked_at' is missing"):
-        input_from_source(TIMED, *as_csv(tmp_path), folder_of(tmp_path))
+def as_lines(tmp_path: Path) -> tuple[str, str]:
+    HOUSES.to_json(tmp_path / "lines.jsonl", orient="records", lines=True)
+    return str(tmp_path / "lines.jsonl"), ""
+
+
+@pytest.mark.parametrize("source", [as_csv, as_folder, as_query, as_lines])
+def test_rows_without_the_column_of_the_time_are_predicted_without_one(source: Any, tmp_path: Path) -> None:
+    lake, timed = FakeLake(), made(tmp_path / "tracking", TIMED)
+    place, query = source(tmp_path)
+    rows = input_from_source(TIMED, place, query, folder_of(tmp_path))
+    assert rows.digest == input_from_source(DATA, place, query, folder_of(tmp_path, "other")).digest
+    score(lake, timed, rows, tmp_path / "work", lambda _rows: None)
+    found = lake.read(lake.as_of("houses-predictions"))
+    assert (found.num_rows, found["asked_at"].null_count) == (500, 500)
+
+
+def test_a_folder_of_which_a_part_has_the_time_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    HOUSES[:9].assign(asked_at="2026-11-21T08:00:00Z").to_csv(tmp_path / "part" / "a.csv", index=False)
+    HOUSES[9:].to_csv(tmp_path / "part" / "b.csv", index=False)
+    with pytest.raises(Rejected, match=r"b\.csv.*column 'asked_at' is missing"):
+        input_from_source(TIMED, str(tmp_path / "part"), "", folder_of(tmp_path))
+
+
+def test_a_source_without_the_time_and_a_feature_is_refused(tmp_path: Path) -> None:
+    HOUSES.drop(columns="rooms").to_csv(tmp_path / "less.csv", index=False)
+    with pytest.raises(Rejected, match="column 'rooms' is missing"):
+        input_from_source(TIMED, str(tmp_path / "less.csv"), "", folder_of(tmp_path))
 
 
 class World(Environment):
