@@ -90,10 +90,12 @@ class Watermark:
         if isinstance(back, timedelta) != (self.kind in ("time", "date", "text")):
             what = "a number" if isinstance(back, timedelta) else "a duration, such as 3 days"
             raise Rejected(f"look_back {look_back!r}: the watermark is {self.kind} ({self.value_text}). Give {what}.")
-        if self.kind == "date":  # a day is its smallest part, and of integers one: a part of it counts as a whole
+        if self.kind == "date" and isinstance(
+            back, timedelta
+        ):  # a day is its smallest part, and of integers one: a part of it counts as a whole
             back = timedelta(days=ceil(back / timedelta(days=1)))
-        elif self.kind == "integer":
-            back = ceil(back)
+        elif self.kind == "integer" and not isinstance(back, timedelta):
+            back = Decimal(ceil(back))
         earlier = value - (back if isinstance(back, timedelta) else type(value)(back))
         return Watermark(self.kind, earlier.isoformat() if isinstance(earlier, date) else str(earlier))
 

@@ -62,7 +62,7 @@ def find_placeholders(kinds: Mapping[str, str], rows: pa.Table) -> list[Placehol
         elif kind not in ("number", "flag"):
             known = PLACEHOLDER_DATES if pa.types.is_timestamp(values.type) else PLACEHOLDER_TEXTS
             if kind == "key":  # 999 is a key like any other
-                known = [each for each in known if not any(letter.isdigit() for letter in each)]
+                known = tuple(each for each in known if not any(letter.isdigit() for letter in each))
             found += _texts(column, _as_text(values), known)
     return found
 
