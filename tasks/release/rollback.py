@@ -7,15 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks.common.errors import TerminalError
-from blocks.endpoints.base import Release
+from blocks.endpoints.base import LiveVersion, Release
 from blocks.environment import Environment
 from blocks.records.deployments import Deployment
 from tasks.approval.rules.history import champion_of, rollback_target
-from tasks.release.deployment import recorded_golden, verify_or_restore
-from tasks.release.registry import update_registry
+from tasks.release.deployment import live_as_recorded, recorded_golden, verify_or_restore
+from tasks.release.registry import repair_command, update_registry
 from tasks.shared.alerts import emit_alert
 from tasks.shared.records import DeploymentResult
 from tasks.shared.reports import only_reports
+from tasks.shared.rules.refusal import Refusal
 
 
 def rollback_version(
@@ -23,34 +24,37 @@ def rollback_version(
 ) -> DeploymentResult:
     """Restore `to_version`, or the previously deployed version. A repeat with the same key changes nothing.
 
+    A version that the ledger calls deployed can be named when the endpoint serves another one.
+
     Raises:
-        Refusal: there is no earlier version, or `to_version` was never deployed.
+        Refusal: there is no earlier version, or `to_version` was never deployed; or the rollback is done, and another
+            deployment or rollback followed it.
         Rejected: the restored version gives other predictions than before. The deployed version stays, and the
             ledger records the failure.
     """
     started, effects = time.monotonic(), env.effects()
     lines = effects.deployments(model, env.name)
-    replaced = champion_of([line for line in lines if line.id != key])
     earlier_rollback = next((line for line in lines if line.id == key), None)
-    target = earlier_rollback.version if earlier_rollback else rollback_target(lines, to_version)
+    if earlier_rollback and lines[0] != earlier_rollback:
+        raise followed_refusal(env, earlier_rollback, lines[0])
+    live, deployed = env.endpoint().live_version(model), champion_of(lines)
+    replaced = champion_of([line for line in lines if line.id != key])
+    if earlier_rollback:
+        target = earlier_rollback.version
+    elif to_version and to_version == deployed and (live is None or live.version != deployed or effects.effect(key)):
+        target, replaced = deployed, live.version if live else ""
+    else:
+        target = rollback_target(lines, to_version)
     target_deployment = next(
         line for line in lines if (line.version, line.action, line.status) == (target, "deploy", "serving")
     )
 
     line = Deployment(key, model, env.name, target, target_deployment.digest, "rollback", "serving", requested_by,
                       reason, target_deployment.request_id, datetime.now(UTC))  # fmt: skip
-    effects.intend(key, rollback_json(line), datetime.now(UTC))
-    try:
-        golden, endpoint = recorded_golden(effects, target_deployment.request_id), env.endpoint()
-        serving = endpoint.rollback(model, target)
-        verify_or_restore(endpoint, Release(model, target, Path(), target_deployment.digest, golden), replaced)
-    except TerminalError as failed:
-        effects.record_deployment(
-            replace(line, id=f"{key}:failed", status="failed", reason=str(failed), at=datetime.now(UTC))
-        )
-        effects.finish(key, f"failed: {failed}", datetime.now(UTC))
-        raise
-    effects.record_deployment(replace(line, at=datetime.now(UTC)))
+    serving = live_as_recorded(env, earlier_rollback, lines) if earlier_rollback else None
+    if serving is None:
+        before = replaced if target != deployed else live.version if live else ""
+        serving = switch_back(env, line, before)
     effects.finish(key, f"version {target} serves at {serving.url}", datetime.now(UTC))
     problem = update_registry(env, model)
     alert_text = f"Version {target} replaces {replaced} again, rolled back by {requested_by}: {reason}"
@@ -61,6 +65,35 @@ def rollback_version(
         model=model, version=target, replaced_version=replaced, url=serving.url, seconds=seconds,
         registry_problem=problem,
     )  # fmt: skip
+
+
+def switch_back(env: Environment, line: Deployment, before: str) -> LiveVersion:
+    """Switch to the version of the line, verify it, and record the line; when that fails, `before` is restored."""
+    effects, endpoint, key = env.effects(), env.endpoint(), line.id
+    effects.intend(key, rollback_json(line), datetime.now(UTC))
+    try:
+        golden = recorded_golden(effects, line.request_id)
+        serving = endpoint.rollback(line.model, line.version)
+        verify_or_restore(endpoint, Release(line.model, line.version, Path(), line.digest, golden), before)
+    except TerminalError as failed:
+        effects.record_deployment(
+            replace(line, id=f"{key}:failed", status="failed", reason=str(failed), at=datetime.now(UTC))
+        )
+        effects.finish(key, f"failed: {failed}", datetime.now(UTC))
+        raise
+    effects.record_deployment(replace(line, at=datetime.now(UTC)))
+    return serving
+
+
+def followed_refusal(env: Environment, done: Deployment, later: Deployment) -> Refusal:
+    """Return the refusal to repeat a rollback that is done, and that another line of the ledger follows."""
+    return Refusal(
+        "this rollback is done, and another deployment or rollback followed it",
+        where=done.id,
+        value=f"{later.action} of version {later.version}, {later.status}",
+        remedy="Nothing was changed. To make the registry follow the ledger, run: "
+        f"{repair_command(done.model, env.name)}. To roll back again, start a new run.",
+    )
 
 
 def rollback_json(line: Deployment) -> str:

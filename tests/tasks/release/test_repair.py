@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from blocks.common.errors import Unavailable
+from blocks.common.errors import Rejected, Unavailable
 from blocks.endpoints.base import GoldenExample
 from blocks.records.approvals import ApprovalRequest
 from runtime.digests import folder_digest
@@ -275,3 +275,71 @@ def test_an_unfinished_effect_of_another_model_or_before_its_switch_changes_noth
     made.effects.intend("deploy:other-1", golden_json(GOLDEN), NOW)
     assert made.repair() == ([], [])
     assert made.agreed == ("1", "1", "1")
+
+
+def retry_after(made: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Roll back to version 1 in an attempt that the registry's transient error ends, as while retries are left."""
+    made.deploy("2", before="1")
+    with monkeypatch.context() as patched, pytest.raises(Unavailable):
+        patched.setattr("tasks.shared.reports._has_retries_left", lambda: True)
+        made.registry.available = False
+        made.roll_back()
+    made.registry.available = True
+    assert made.agreed == ("1", "1", "2")
+
+
+def test_a_retried_rollback_only_reports_and_cannot_bring_the_bad_version_back(
+    made: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retry_after(made, monkeypatch)
+    endpoint: Any = made.env.endpoint()
+    endpoint.wrong_answer_versions = ("1",)  # a second verification would fail
+    done = made.roll_back()
+    assert (done.version, done.replaced_version, done.registry_problem) == ("1", "2", "")
+    assert made.agreed == ("1", "1", "1")
+    assert made.lines[0] == ("1", "rollback", "serving")
+
+
+@pytest.mark.parametrize("followed", ["a deployment", "a rollback"])
+def test_a_retried_rollback_that_another_line_follows_touches_nothing(
+    made: Release, monkeypatch: pytest.MonkeyPatch, followed: str
+) -> None:
+    retry_after(made, monkeypatch)
+    if followed == "a deployment":
+        register(made.env, {"rooms": 3.0})
+        made.deploy("3", before="1")
+    else:
+        made.roll_back("2", key="rollback:run-2")
+    agreed, lines = made.agreed, made.lines
+    with pytest.raises(Refusal, match="another deployment or rollback followed it"):
+        made.roll_back()
+    assert (made.agreed, made.lines) == (agreed, lines)
+
+
+def test_a_retried_rollback_whose_version_is_not_live_restores_what_was_live_when_it_fails(
+    made: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(made.env, {"rooms": 3.0})
+    made.deploy("2", before="1")
+    made.deploy("3", before="2")
+    made.roll_back("1")
+    endpoint: Any = made.env.endpoint()
+    endpoint.rollback("price", "2")  # by hand
+    endpoint.wrong_answer_versions = ("1",)
+    with pytest.raises(Rejected):
+        made.roll_back("1")
+    assert made.agreed[0] == "2", "not version 3, which was rolled back"
+
+
+def test_the_remedy_for_a_version_that_nobody_intended_to_serve_can_be_followed(
+    made: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.deploy("2", before="1")
+    made.env.endpoint().rollback("price", "1")
+    assert "roll back with to_version=2" in made.repair()[1][0]
+    kill(monkeypatch, made.effects, "record_deployment")
+    with pytest.raises(Killed):
+        made.roll_back("2")
+    made.roll_back("2")
+    assert made.agreed == ("2", "2", "2")
+    assert made.repair() == ([], [])
