@@ -4,7 +4,7 @@ The ledger decides which version is deployed. It lacks a line only when a proces
 the intent that it wrote before then says what was switched, and why. Nothing here switches an endpoint.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -46,6 +46,7 @@ def repair_release(env: Environment, model: str, now: datetime, *, dry_run: bool
     - The ledger lacks the line of a switch that was intended: the approval and the endpoint's answers are verified
       again, and the line is added.
     - An effect that the ledger has the line of was not finished: it is.
+    - The ledger says that the switch failed, and the endpoint serves it: left open, as nobody has proven it.
     - The registry's alias or tag is another than the ledger's: it follows the ledger.
 
     Anything else is left open, with its remedy. With `dry_run` nothing is written.
@@ -75,16 +76,21 @@ def _repair_ledger(
     env: Environment, model: str, live: LiveVersion | None, now: datetime, repair: Repair, *, dry_run: bool
 ) -> str:
     """Record what was switched and not recorded, finish what was recorded; return the deployed version."""
-    effects, deployed = env.effects(), ""
-    for begun in _begun(env, model):
+    effects, deployed, all_begun = env.effects(), "", list(_begun(env, model))
+    newest = _newest_of_live(all_begun, live, effects.deployments(model, env.name))
+    for begun in all_begun:
         lines = effects.deployments(model, env.name)
-        known = {line.id for line in lines}
+        lines_by_id = {line.id: line for line in lines}
         what = f"{begun.line.action} of version {begun.line.version}"
-        if begun.line.id in known:
+        if begun.line.id in lines_by_id:
             repair.done.append(f"the ledger: the {what} is finished ({begun.effect.key})")
-        elif live and (live.version, live.digest) == (begun.line.version, begun.line.digest) and (
-            champion_of(lines) != live.version
-        ):  # fmt: skip
+        elif begun is newest and champion_of(lines) != begun.line.version:
+            if failed := lines_by_id.get(f"{begun.effect.key}:failed"):
+                repair.open.append(
+                    f"the {what} failed, and the endpoint serves it: the version before was not restored "
+                    f"({failed.id}: {failed.reason})"
+                )
+                continue
             try:
                 _verify(env, begun, champion_of(lines), now)
             except (Refusal, PortError) as problem:
@@ -99,6 +105,22 @@ def _repair_ledger(
         if not dry_run:
             effects.finish(begun.effect.key, f"version {begun.line.version} served; recorded by repair", now)
     return deployed or champion_of(effects.deployments(model, env.name))
+
+
+def _newest_of_live(all_begun: list[_Begun], live: LiveVersion | None, lines: Sequence[Deployment]) -> _Begun | None:
+    """Return the newest effect that may have switched to the live version; an older intent of it is stale.
+
+    It is stale, too, when another request or rollback of that version was recorded since.
+    """
+    matching = [
+        begun for begun in all_begun
+        if live and (live.version, live.digest) == (begun.line.version, begun.line.digest) and not any(
+            line.version == live.version and line.at > begun.effect.at
+            and line.id not in {begun.line.id, f"{begun.effect.key}:failed"}
+            for line in lines
+        )
+    ]  # fmt: skip
+    return max(matching, key=lambda begun: begun.effect.at, default=None)
 
 
 def _begun(env: Environment, model: str) -> Iterator[_Begun]:

@@ -343,3 +343,63 @@ def test_the_remedy_for_a_version_that_nobody_intended_to_serve_can_be_followed(
     made.roll_back("2")
     assert made.agreed == ("2", "2", "2")
     assert made.repair() == ([], [])
+
+
+@pytest.fixture
+def failed(made: Release, monkeypatch: pytest.MonkeyPatch) -> Release:
+    """Version 2 failed its verification and version 1 could not be restored; now version 2 answers as it should."""
+
+    def away(*_: Any) -> None:
+        raise Unavailable("the endpoint is away")
+
+    made.approve("2", "1")
+    endpoint: Any = made.env.endpoint()
+    endpoint.wrong_answer_versions = ("2",)
+    with monkeypatch.context() as patched, pytest.raises(Rejected):
+        patched.setattr(type(endpoint), "rollback", away)
+        made.deploy("2")
+    endpoint.wrong_answer_versions = ()
+    assert made.agreed == ("2", "1", "1")
+    return made
+
+
+def test_a_recorded_failure_that_serves_is_left_to_a_person(failed: Release) -> None:
+    changed, left = failed.repair()
+    assert changed == []
+    assert "the deploy of version 2 failed, and the endpoint serves it" in left[0]
+    assert "to_version=1" in left[1]
+    assert failed.lines == [("2", "deploy", "failed"), ("1", "deploy", "serving")]
+    failed.roll_back("1")
+    assert failed.agreed == ("1", "1", "1")
+    assert failed.repair() == ([], [])
+
+
+def test_a_failure_whose_version_before_was_restored_leaves_nothing_to_do(made: Release) -> None:
+    made.approve("2", "1")
+    endpoint: Any = made.env.endpoint()
+    endpoint.wrong_answer_versions = ("2",)
+    with pytest.raises(Rejected):
+        made.deploy("2")
+    assert made.repair() == ([], [])
+
+
+@pytest.mark.parametrize("left", ["failed", "before its switch"])
+def test_a_stale_intent_does_not_stand_in_for_a_later_request_of_the_version(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    made: Release = request.getfixturevalue("failed" if left == "failed" else "made")
+    if left == "before its switch":
+        made.approve("2", "1")
+        made.effects.intend("deploy:price-2", golden_json(GOLDEN), datetime.now(UTC))
+    later = made.approve("2", "1", id="price-2-later")
+    kill(monkeypatch, made.effects, "record_deployment")
+    with pytest.raises(Killed):
+        deploy_approved(made.env, MODEL, later, GOLDEN)
+    assert made.repair() == (["the ledger: the deploy of version 2 is recorded; it was interrupted after the switch",
+                              "the registry: champion is version 2"], [])  # fmt: skip
+    assert made.effects.deployments("price", "local")[0].request_id == "price-2-later"
+    made.roll_back("1")
+    made.env.endpoint().rollback("price", "2")  # by hand: the stale intent does not explain it
+    changed, open_ = made.repair()
+    assert (changed, len(open_)) == ([], 1)
+    assert "no interrupted deployment or rollback explains it" in open_[0]
