@@ -19,6 +19,8 @@ KEY_TAG = "ratchet.key"
 """Tag of runs and versions that Ratchet created: their idempotency key. Anything without it is not ours."""
 KEEP_TAG = "ratchet.keep"
 """Tag with which a person keeps a run or version permanently."""
+EVIDENCE_TAG = "ratchet.evidence"
+"""The tag of a version whose evidence pack is stored: the digest of the pack's signature."""
 PROMOTED_TAG = "ratchet.promoted"
 """Tag of a version that was deployed once: the environment."""
 

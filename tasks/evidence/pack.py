@@ -13,6 +13,7 @@ from typing import Any
 from blocks.approvals.chain import decisions_of
 from blocks.environment import Environment
 from blocks.records.approvals import ApprovalRequest, ChainEntry
+from blocks.tracking.base import EVIDENCE_TAG
 from runtime.digests import file_digest, file_digests, folder_digest
 from runtime.signatures import sign_folder
 from tasks.approval.rules.evidence import parse_evidence
@@ -107,7 +108,7 @@ def store_signed_pack(
     write_pack(pack, files)
     signature = sign_folder(pack, env.signing.signer("models"), {"model": model, "version": version})
     tracking.log_files(run_id, pack.parent, artifact_folder="evidence")
-    tracking.tag_version(model, version, {"ratchet.evidence": file_digest(signature)})
+    tracking.tag_version(model, version, {EVIDENCE_TAG: file_digest(signature)})
     return EvidencePack(model=model, version=version, folder=pack, digest=folder_digest(pack))
 
 

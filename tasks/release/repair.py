@@ -14,7 +14,7 @@ from blocks.effects.base import Effect
 from blocks.endpoints.base import GoldenExample, LiveVersion, Release
 from blocks.environment import Environment
 from blocks.records.deployments import Deployment
-from blocks.tracking.base import CHAMPION_ALIAS, PROMOTED_TAG
+from blocks.tracking.base import CHAMPION_ALIAS, EVIDENCE_TAG, PROMOTED_TAG
 from tasks.approval.rules.evidence import parse_evidence
 from tasks.approval.rules.history import champion_of
 from tasks.release.deployment import golden_from_json, record_deployment, recorded_golden, verify_approval
@@ -172,10 +172,17 @@ def _repair_registry(env: Environment, model: str, deployed: str, repair: Repair
                 f"the registry has no version {deployed}: its entry was removed. The endpoint serves its own copy, but "
                 "no challenger can be compared with it: restore the entry, or roll back to a version that has one"
             )
-        elif found is not None and (named is None or named.version != deployed or PROMOTED_TAG not in found.tags):
-            repair.done.append(f"the registry: {CHAMPION_ALIAS} is version {deployed}")
-            if not dry_run:
-                tell_registry(env, model, deployed)
+        elif found is not None:
+            if named is None or named.version != deployed or PROMOTED_TAG not in found.tags:
+                repair.done.append(f"the registry: {CHAMPION_ALIAS} is version {deployed}")
+                if not dry_run:
+                    tell_registry(env, model, deployed)
+            if EVIDENCE_TAG not in found.tags:
+                repair.open.append(
+                    f"version {deployed} has no evidence pack. When its retrain run has ended, retry that run: prefect "
+                    "flow-run retry RUN_ID. It repeats nothing that is done, and stores the pack. If the run's results "
+                    "are gone, retrain"
+                )
         return _version_text(named.version if named else "")
     except PortError as cause:
         repair.open.append(f"the registry cannot be asked: {cause}. Try again later")

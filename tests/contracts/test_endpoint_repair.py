@@ -8,6 +8,7 @@ import pytest
 from blocks.endpoints.base import Endpoint, Release
 from blocks.endpoints.fake import FakeEndpoint
 from blocks.records.approvals import ApprovalRequest
+from blocks.tracking.base import EVIDENCE_TAG
 from tasks.approval.rules.history import champion_of
 from tasks.release.deployment import golden_json, switch_and_record
 from tasks.release.repair import repair_release
@@ -55,7 +56,8 @@ def test_what_a_killed_process_switched_is_recorded_by_repair(
     env = World.at(tmp_path / "world")
     env._adapters["endpoint"] = endpoint
     for rooms in (1.0, 2.0):
-        register(env, {"rooms": rooms})
+        version = register(env, {"rooms": rooms}).version
+        env.tracking().tag_version("price", version, {EVIDENCE_TAG: "digest of its signature"})
     switch_and_record(env, request_for(env, one, ""), one, "")
     repair_release(env, "price", NOW)  # finishes the effect
     request = request_for(env, two, "1")

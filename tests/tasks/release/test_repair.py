@@ -11,6 +11,7 @@ import pytest
 from blocks.common.errors import Rejected, Unavailable
 from blocks.endpoints.base import GoldenExample
 from blocks.records.approvals import ApprovalRequest
+from blocks.tracking.base import EVIDENCE_TAG
 from runtime.digests import folder_digest
 from tasks.approval.requests import submit_decision
 from tasks.approval.rules.history import champion_of
@@ -87,6 +88,8 @@ def made(tmp_path: Path) -> Release:
     it = Release(World.at(tmp_path))
     register(it.env, {"rooms": 1.0})
     register(it.env, {"rooms": 2.0})
+    for version in "12":
+        it.registry.tag_version("price", version, {EVIDENCE_TAG: "digest of its signature"})
     it.deploy("1")
     return it
 
@@ -403,3 +406,15 @@ def test_a_stale_intent_does_not_stand_in_for_a_later_request_of_the_version(
     changed, open_ = made.repair()
     assert (changed, len(open_)) == ([], 1)
     assert "no interrupted deployment or rollback explains it" in open_[0]
+
+
+def test_a_deployed_version_without_an_evidence_pack_is_left_to_a_person(made: Release) -> None:
+    register(made.env, {"rooms": 3.0})
+    made.deploy("3", before="1")
+    made.registry._versions["price", "3"].tags.pop(EVIDENCE_TAG, None)
+    changed, left = made.repair()
+    assert (changed, len(left)) == ([], 1)
+    assert "version 3 has no evidence pack" in left[0]
+    assert "prefect flow-run retry" in left[0]
+    made.registry.tag_version("price", "3", {EVIDENCE_TAG: "digest of its signature"})
+    assert made.repair() == ([], [])
