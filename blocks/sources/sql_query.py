@@ -90,9 +90,8 @@ class Watermark:
         if isinstance(back, timedelta) != (self.kind in ("time", "date", "text")):
             what = "a number" if isinstance(back, timedelta) else "a duration, such as 3 days"
             raise Rejected(f"look_back {look_back!r}: the watermark is {self.kind} ({self.value_text}). Give {what}.")
-        if self.kind == "date" and isinstance(
-            back, timedelta
-        ):  # a day is its smallest part, and of integers one: a part of it counts as a whole
+        # A date's smallest part is a day, and an integer's is one: a part of it counts as a whole.
+        if self.kind == "date" and isinstance(back, timedelta):
             back = timedelta(days=ceil(back / timedelta(days=1)))
         elif self.kind == "integer" and not isinstance(back, timedelta):
             back = Decimal(ceil(back))
