@@ -14,9 +14,8 @@ import pyarrow as pa
 from blocks.environment import Environment
 from blocks.lake.base import ErasedRows
 from blocks.records.approvals import ErasureRecord
-from runtime.values import NoCanonicalForm, canonical
 from tasks.cleanup.garbage import ArtifactOwners
-from tasks.cleanup.rules.erasure import ErasurePlace, Mask, erasure_places, related_models
+from tasks.cleanup.rules.erasure import ErasurePlace, Mask, erasure_places, key_forms, related_models
 from tasks.shared.models import load_model, model_names, model_with_namespaces
 from tasks.shared.rules.model.namespaces import base_name
 from tasks.shared.rules.model.spec import ModelSpec
@@ -64,11 +63,11 @@ def erase_entity(
     was interrupted. With `dry_run` nothing is written, and rows are only counted.
 
     Raises:
-        Refusal: key, requester or reason is empty, or the reason contains the key, which would stay.
+        Refusal: key, requester or reason is empty, or the reason contains a form of the key, which would stay; or the
+            key is no text.
         Rejected: no key on this machine signs decisions.
     """
     _check_request(key, requested_by, reason)
-    key = _canonical_key(key)
     lake, model = env.lake(), specs[0].name
     notes = {"requested_by": requested_by, "reason": reason}
     if not dry_run:
@@ -90,17 +89,9 @@ def _check_request(key: str, requested_by: str, reason: str) -> None:
     for name, text in {"key": key, "requested_by": requested_by, "reason": reason}.items():
         if not text.strip():
             raise Refusal(f"the {name} is empty", where="erase", remedy="Give it: it is recorded, except the key.")
-    if key in reason or key in requested_by:
+    if any(form in text for form in key_forms(key) for text in (reason, requested_by)):
         remedy = "Leave it out: the record of the erasure stays for good."
         raise Refusal("the reason or the requester contains the key of the entity", where="erase", remedy=remedy)
-
-
-def _canonical_key(key: str) -> str:
-    """Return the key in the form in which data sets hold it."""
-    try:
-        return str(canonical(key, "key"))
-    except NoCanonicalForm as cause:
-        raise Refusal("this is not the key of an entity", where="erase", remedy=f"{cause}.") from None
 
 
 def _selects(place: ErasurePlace, key: str) -> Callable[[pa.Table], Mask]:

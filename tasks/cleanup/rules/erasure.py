@@ -11,8 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runtime.values import NoCanonicalForm, canonical
 from tasks.shared.rules.model.data import DataSpec
 from tasks.shared.rules.model.spec import ModelSpec
+from tasks.shared.rules.refusal import Refusal
+
+_WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)")
 
 Mask = npt.NDArray[np.bool_]
 
@@ -47,10 +51,32 @@ class ErasurePlace:
         return ("key", "row") if self.is_quarantine else (self.column,)
 
     def selects(self, rows: pa.Table, key: str) -> Mask:
-        """Return which rows are about the entity. A quarantined row is when its text contains the key as a word."""
+        """Return which rows are about the entity, whose key is in any of its forms (see `key_forms`).
+
+        A quarantined row is when its text contains the key as a word.
+        """
         if not self.is_quarantine:
             return _equals(rows[self.column], key)
         return _equals(rows["key"], key) | _mentions(rows["row"], key)
+
+
+def key_forms(key: str) -> tuple[str, ...]:
+    """Return the key as it is given and, where it has one, in its canonical form.
+
+    Data sets of an earlier release hold keys as their source wrote them: 1000.0, or 1E+05, which has no canonical form.
+
+    Raises:
+        Refusal: the key is no text, so that no data set can hold it.
+    """
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        remedy = "Give it in UTF-8: it holds bytes that are no characters."
+        raise Refusal("this is not the key of an entity", where="erase", remedy=remedy) from None
+    try:
+        return tuple(sorted({key, str(canonical(key, "key"))}))
+    except NoCanonicalForm:
+        return (key,)
 
 
 def erasure_places(specs: Iterable[ModelSpec], existing: Iterable[str]) -> tuple[ErasurePlace, ...]:
@@ -91,12 +117,21 @@ def erasure_text(changes: Iterable[ErasedLike], copies: int, left: Iterable[str]
 
 
 def _equals(values: pa.ChunkedArray, key: str) -> Mask:
-    text = pc.cast(values, pa.string())
-    return np.asarray(pc.fill_null(pc.equal(text, key), False).to_numpy(), dtype=bool)
+    """Return which values are the key in any form, also as a whole number written as a float, such as 1000.00."""
+    if pa.types.is_floating(values.type):  # Arrow writes a long one in scientific notation
+        text = pa.chunked_array([[None if value is None else repr(value) for value in values.to_pylist()]], pa.string())
+    else:
+        text = pc.cast(values, pa.string())
+    forms = key_forms(key)
+    patterns = [re.escape(form) for form in forms]
+    patterns += [rf"{'-?' if form == '0' else ''}{form}\.0+" for form in forms if _WHOLE_NUMBER.fullmatch(form)]
+    found = pc.match_substring_regex(text, rf"^({'|'.join(patterns)})$")
+    return np.asarray(pc.fill_null(found, False).to_numpy(), dtype=bool)
 
 
 def _mentions(values: pa.ChunkedArray, key: str) -> Mask:
-    """Return which texts contain the key, or the key as JSON writes it, with no letter, digit or _ beside it."""
-    spellings = sorted({re.escape(key), re.escape(json.dumps(key, ensure_ascii=False)[1:-1])})
+    """Return which texts contain a form of the key, or that as JSON writes it, with no letter, digit or _ beside it."""
+    written = [text for form in key_forms(key) for text in (form, json.dumps(form, ensure_ascii=False)[1:-1])]
+    spellings = sorted({re.escape(text) for text in written})
     pattern = rf"(^|[^\pL\pN_])({'|'.join(spellings)})([^\pL\pN_]|$)"
     return np.asarray(pc.fill_null(pc.match_substring_regex(values, pattern), False).to_numpy(), dtype=bool)

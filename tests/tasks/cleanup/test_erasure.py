@@ -117,6 +117,22 @@ def test_a_second_erasure_finds_nothing_more(env: World) -> None:
     assert sum(each.rows for each in erased(env, key="nobody").changes) == 0
 
 
+@pytest.mark.parametrize(("key", "rows"), [("1000.0", 3), ("1000", 3), ("1E+05", 1)])
+def test_keys_that_an_earlier_release_stored_as_written_are_erased_and_in_no_record(
+    tmp_path: Path, key: str, rows: int
+) -> None:
+    env = World.at(tmp_path)
+    old = pa.table({"house_id": ["1000.0", "1000.00", "1000", "1E+05", "1000.5", "10000"]})
+    env.lake().append("houses", old, source="test", key="o", at=UNTIL - timedelta(days=2))
+    assert sum(each.rows for each in erased(env, key).changes) == rows
+    left = env.lake().read(env.lake().as_of("houses"))["house_id"].to_pylist()
+    gone = {"1E+05"} if key == "1E+05" else {"1000.0", "1000.00", "1000"}
+    assert {*left} == {*old["house_id"].to_pylist()} - gone
+    records = [link.body for link in env.approvals().chain_entries()]
+    assert len(records) == 2
+    assert not any(form in body for body in records for form in ("1000.0", '"1000"', "1E+05"))
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -124,7 +140,9 @@ def test_a_second_erasure_finds_nothing_more(env: World) -> None:
         ({"requested_by": ""}, "requested_by is empty"),
         ({"key": " "}, "key is empty"),
         ({"reason": "as h7 asked"}, "contains the key"),
-        ({"key": "1.23E+11"}, "not the key of an entity"),
+        ({"key": "17.0"}, "contains the key"),
+        ({"key": "17.0", "reason": "as 17.00 asked"}, "contains the key"),
+        ({"key": "1E+05", "reason": "as 1E+05 asked"}, "contains the key"),
     ],
 )
 def test_an_erasure_without_a_name_or_with_the_key_in_its_record_is_refused(

@@ -3,8 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from tasks.cleanup.rules.erasure import ErasurePlace, erasure_places, related_models
+from tasks.cleanup.rules.erasure import ErasurePlace, erasure_places, key_forms, related_models
 from tasks.shared.rules.model.spec import ModelSpec, parse_spec
+from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.spec_cases import BINARY
 
 
@@ -43,6 +44,45 @@ def test_a_key_column_is_compared_as_text_and_null_is_nobody() -> None:
     assert place.selects(pa.table({"id": pa.array(["7", "07", " 7", None])}), "7").tolist() == [
         True, False, False, False,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "stored", "others"),
+    [
+        ("1000", ["1000", "1000.0", "1000.00"], ["1000.5", "11000", "1000.", "01000.0", "10000"]),
+        ("1000.0", ["1000", "1000.0", "1000.00"], ["1000.5", "100"]),
+        ("0", ["0", "0.0", "-0.0"], ["-1", "00"]),
+        ("-3.0", ["-3", "-3.0"], ["3", "3.0"]),
+        ("1E+05", ["1E+05"], ["1E05", "100000", "1EE05"]),
+        ("007", ["007"], ["7", "7.0", "007.0"]),
+        ("a.0", ["a.0"], ["a", "a00"]),
+        (" 5 ", [" 5 "], ["5", "5.0"]),
+    ],
+)
+def test_a_key_is_found_as_an_earlier_release_stored_it(key: str, stored: list[str], others: list[str]) -> None:
+    texts = pa.table({"id": [*stored, *others, None]})
+    expected = [*(True for _ in stored), *(False for _ in [*others, None])]
+    assert ErasurePlace("houses", "id").selects(texts, key).tolist() == expected
+    aside = pa.table({"key": [*stored, *others, None], "row": pa.nulls(len(expected), pa.string())})
+    assert ErasurePlace("houses-quarantine", "id", is_quarantine=True).selects(aside, key).tolist() == expected
+
+
+@pytest.mark.parametrize("key", ["123456789012", "123456789012.0"])
+def test_a_key_is_found_in_a_column_of_floats(key: str) -> None:
+    rows = pa.table({"id": pa.array([123456789012.0, 123456789013.0, None])})
+    assert ErasurePlace("houses", "id").selects(rows, key).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("row", ['{"id": "1000.0"}', '{"id": 1000}', '{"text": "1000,Elm"}', '{"text": "3;1000.0"}'])
+def test_a_quarantined_row_may_name_another_form_of_the_key(row: str) -> None:
+    rows = pa.table({"key": pa.nulls(1, pa.string()), "row": [row]})
+    place = ErasurePlace("houses-quarantine", "id", is_quarantine=True)
+    assert place.selects(rows, "1000.0").all() and place.selects(rows, "1000").all()
+
+
+def test_bytes_that_are_no_text_are_refused_as_a_key() -> None:
+    with pytest.raises(Refusal, match="not the key of an entity"):
+        key_forms("h\udc80")
 
 
 def test_only_data_sets_that_exist_are_searched_and_each_once() -> None:
