@@ -187,7 +187,7 @@ def erase(
     specs, owners = models_of_same_entities(env, model), artifact_owners(env)
 
     def ingest_log(spec: "ModelSpec") -> object:
-        return ingest_log_segments(env.endpoint(), env.lake(), spec)
+        return ingest_log_segments(env.endpoint(), env.lake(), env.tracking(), spec)
 
     done = erase_entity(env, specs, key, owners, ingest_log, requested_by=by, reason=reason, now=now, dry_run=dry_run)
     return erasure_text(done.changes, done.copies, done.left, dry_run=dry_run)

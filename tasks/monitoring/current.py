@@ -10,6 +10,7 @@ from blocks.endpoints.base import Endpoint
 from blocks.engines.base import Engine
 from blocks.environment import Environment
 from blocks.lake.base import Lake
+from blocks.tracking.base import Tracking
 from tasks.monitoring.rules.columns import (
     UNSEEN_SHOWN,
     BinCounts,
@@ -42,6 +43,7 @@ from tasks.monitoring.rules.requests import (
     version_requests_sql,
     window_index_sql,
 )
+from tasks.shared.champion import knows_forms
 from tasks.shared.records import InferenceLogResult
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec
@@ -199,21 +201,25 @@ def _with_unseen_values(
     return completed
 
 
-def ingest_log_segments(endpoint: Endpoint, lake: Lake, spec: ModelSpec) -> InferenceLogResult:
+def ingest_log_segments(endpoint: Endpoint, lake: Lake, tracking: Tracking, spec: ModelSpec) -> InferenceLogResult:
     """Append each segment to the lake, with its name as the key, then delete it at the endpoint.
 
-    A repeat adds nothing.
+    A repeat adds nothing. `tracking` says which versions are of an earlier release: see `inference_log_table`.
 
     Raises:
         Corrupt: a segment cannot be read, or a request in it is malformed.
         Conflict: a column has another type than in earlier segments.
     """
     started_at, dataset, segments, rows = time.monotonic(), inference_dataset(spec), 0, 0
+    known_forms: dict[str, bool] = {}
     for segment in endpoint.log_segments(spec.name):
         key = f"{spec.name}:{segment.name}"
         if lake.find_by_key(dataset, key) is None:
             try:
-                table = inference_log_table(spec, segment.requests)
+                versions = {str(request["version"]) for request in segment.requests} - {*known_forms}
+                known_forms |= {version: knows_forms(tracking, spec.name, version) for version in versions}
+                earlier = [version for version, known in known_forms.items() if not known]
+                table = inference_log_table(spec, segment.requests, earlier)
             except (KeyError, TypeError, ValueError) as cause:
                 problem = f"segment {segment.name} of the log of {spec.name} cannot be read: {cause}"
                 raise Corrupt(f"{problem}. Inspect it in the endpoint's log, and remove it there.") from cause

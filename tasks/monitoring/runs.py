@@ -82,7 +82,7 @@ def monitor_model(
         reference = load_reference(env, model, version)
     if not scope.dataset and model.spec.inference_log.enabled:
         with failures_as_findings(failures, "log"):
-            ingest_log_segments(env.endpoint(), env.lake(), model.spec)
+            ingest_log_segments(env.endpoint(), env.lake(), env.tracking(), model.spec)
     if reference is not None:
         with failures_as_findings(failures, "rows"):
             current = count_current_rows(env, model, reference, rules, scope)

@@ -7,6 +7,7 @@ from pathlib import Path
 from blocks.common.errors import NotFound
 from blocks.environment import Environment
 from blocks.records.tracking import ModelVersion
+from blocks.tracking.base import Tracking
 from runtime.digests import folder_digest
 from runtime.values import FORMS_VERSION
 from tasks.approval.rules.history import champion_of
@@ -31,10 +32,15 @@ VALUES_TAG = "ratchet.values"
 """The tag of a model version with the version of the forms of values (`runtime.values`) that it was trained on."""
 
 
+def knows_forms(tracking: Tracking, model: str, version: str) -> bool:
+    """Whether a version knows the present forms of values; one of an earlier release takes texts as they are sent."""
+    found = tracking.version(model, version)
+    return found is not None and found.tags.get(VALUES_TAG) == FORMS_VERSION
+
+
 def refuse_changed_forms(env: Environment, model: str, version: str, columns: Collection[str]) -> None:
     """Refuse to predict rows by a version of an earlier release, which knows other forms of these columns' values."""
-    found = env.tracking().version(model, version) if columns else None
-    if columns and (found is None or found.tags.get(VALUES_TAG) != FORMS_VERSION):
+    if columns and not knows_forms(env.tracking(), model, version):
         raise Refusal(
             "the version was trained by a release with other forms of values, such as true for True",
             where=f"{model} version {version}",

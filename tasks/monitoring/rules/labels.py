@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runtime.values import WHOLE_FLOAT_PATTERN
 from tasks.monitoring.rules.requests import (
     REQUEST_COLUMN,
     REQUEST_ROW_COLUMN,
@@ -164,9 +165,15 @@ def _equal(left: str, right: str, columns: Iterable[str]) -> str:
 
 def _key_sql(data: DataSpec, columns: Collection[str]) -> str:
     """Return the row's key as SQL: `entity_key`, with `data.time` also `row_time`; null where it is no column."""
-    entity = sql.key_text_sql(data.entity) if data.entity in columns else "CAST(NULL AS VARCHAR)"
+    entity = _canonical_sql(sql.key_text_sql(data.entity)) if data.entity in columns else "CAST(NULL AS VARCHAR)"
     time = sql.quoted_name(data.time) if data.time and data.time in columns else "NULL"
     return f"{entity} AS entity_key" + (f", CAST({time} AS TIMESTAMPTZ) AS row_time" if data.time else "")
+
+
+def _canonical_sql(key: str) -> str:
+    """Return the canonical form of a key: an earlier release stored 1000.0 in snapshots, and the log has 1000."""
+    is_whole_float = f"contains({key}, '.') AND regexp_full_match({key}, {sql.text_literal(WHOLE_FLOAT_PATTERN)})"
+    return f"CASE WHEN {is_whole_float} THEN split_part({key}, '.', 1) ELSE {key} END"
 
 
 def _prediction_names(spec: ModelSpec) -> str:

@@ -1,6 +1,6 @@
 """Logged inference requests as rows of the lake, one row per prediction, and their time windows in SQL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -46,8 +46,13 @@ def logged_features(spec: ModelSpec) -> dict[str, str]:
     return {name: kind for name, kind in spec.data.features.items() if name not in hidden}
 
 
-def inference_log_table(spec: ModelSpec, requests: Sequence[Mapping[str, Any]]) -> pa.Table | None:
+def inference_log_table(
+    spec: ModelSpec, requests: Sequence[Mapping[str, Any]], earlier: Collection[str] = ()
+) -> pa.Table | None:
     """Return logged requests as rows, or None when there are none.
+
+    `earlier` are the versions of an earlier release. They take categories as they are sent, and so do their reference
+    data: in their rows categories stay as they are. Keys and times always have their canonical form.
 
     The present rules apply: a column that they exclude is left out, even if it was logged under earlier rules. A value
     of another kind than its column becomes null, and counts as missing.
@@ -59,7 +64,7 @@ def inference_log_table(spec: ModelSpec, requests: Sequence[Mapping[str, Any]]) 
     if not sum(counts):
         return None
     answers = [_answers(request, rows) for request, rows in zip(requests, counts, strict=True)]
-    columns = {name: pa.array(values, kind) for name, kind, values in _inputs(spec, requests, counts)}
+    columns = {name: pa.array(values, kind) for name, kind, values in _inputs(spec, requests, counts, earlier)}
     names = logged_prediction_columns(spec)
     for place, name in enumerate(names):
         values = [_probability(row, place, len(names)) for rows in answers for row in rows]
@@ -74,32 +79,46 @@ def inference_log_table(spec: ModelSpec, requests: Sequence[Mapping[str, Any]]) 
 
 
 def _inputs(
-    spec: ModelSpec, requests: Sequence[Mapping[str, Any]], counts: Sequence[int]
+    spec: ModelSpec, requests: Sequence[Mapping[str, Any]], counts: Sequence[int], earlier: Collection[str]
 ) -> list[tuple[str, pa.DataType, list[Any]]]:
     """Return name, type and values of the entity's and the time's column and of each logged feature."""
     rules: InferenceLogSpec = spec.inference_log
     keys = {spec.data.entity: "key", **({spec.data.time: "time"} if spec.data.time else {})}
     columns = {name: kind for name, kind in keys.items() if name not in rules.exclude}
     columns |= logged_features(spec)
-    logged = [(name, *_typed(kind, _values(name, requests, counts))) for name, kind in columns.items()]
-    hashed = [(_HASHED_PREFIX + name, pa.string(), _values(name, requests, counts)) for name in rules.hash]
+    logged = [
+        (name, _type(kind), [
+            _as_sent(value) if kind == "category" and request["version"] in earlier else _form(value, kind)
+            for request, value in _values(name, requests, counts)
+        ])
+        for name, kind in columns.items()
+    ]  # fmt: skip
+    hashed = [
+        (_HASHED_PREFIX + name, pa.string(), [value for _, value in _values(name, requests, counts)])
+        for name in rules.hash
+    ]
     return logged + hashed
 
 
-def _values(name: str, requests: Sequence[Mapping[str, Any]], counts: Sequence[int]) -> list[Any]:
-    values: list[Any] = []
+def _values(
+    name: str, requests: Sequence[Mapping[str, Any]], counts: Sequence[int]
+) -> Iterator[tuple[Mapping[str, Any], Any]]:
+    """Yield the column's value of each row, with the request that it is of."""
     for request, rows in zip(requests, counts, strict=True):
         column = request["columns"].get(name, [None] * rows)
         if len(column) != rows:
             raise ValueError(f"request {request['id']} has {len(column)} values of {name} in {rows} rows")
-        values += column
-    return values
+        yield from ((request, value) for value in column)
 
 
-def _typed(kind: str, values: Sequence[Any]) -> tuple[pa.DataType, list[Any]]:
+def _type(kind: str) -> pa.DataType:
     if kind == "time":
-        return pa.timestamp("us", "UTC"), [_form(value, kind) for value in values]
-    return pa.string() if kind in LABEL_KINDS else pa.float64(), [_form(value, kind) for value in values]
+        return pa.timestamp("us", "UTC")
+    return pa.string() if kind in LABEL_KINDS else pa.float64()
+
+
+def _as_sent(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _form(value: Any, kind: str) -> Any:

@@ -53,7 +53,12 @@ def erased(env: World, key: str = "h7", **more: object) -> ErasureResult:
     arguments = {"requested_by": "dora@example.com", "reason": "request 17", "now": NOW} | more
     owners = artifact_owners(env, ArtifactOwner())
     return erase_entity(
-        env, [SPEC], key, owners, lambda spec: ingest_log_segments(env.endpoint(), env.lake(), spec), **arguments
+        env,
+        [SPEC],
+        key,
+        owners,
+        lambda spec: ingest_log_segments(env.endpoint(), env.lake(), env.tracking(), spec),
+        **arguments,
     )
 
 

@@ -64,7 +64,7 @@ def test_a_model_at_work_is_shown_with_all_that_is_recorded(env: World, tmp_path
 
 def test_what_the_endpoint_counted_is_shown_rather_than_its_log(env: World) -> None:
     ask(env, houses(50))
-    ingest_log_segments(env.endpoint(), env.lake(), MODEL.spec)
+    ingest_log_segments(env.endpoint(), env.lake(), env.tracking(), MODEL.spec)
     by_log = gather_dashboard_data(env, MODEL, UNTIL).traffic
     assert not isinstance(by_log, Unknown) and not by_log.has_errors_and_latency
     assert sum(each.requests for each in by_log.steps) == 1
@@ -79,7 +79,7 @@ def test_what_the_endpoint_counted_is_shown_rather_than_its_log(env: World) -> N
 def test_the_log_tells_of_each_version_how_much_it_was_asked(env: World) -> None:
     for days, version in ((0.5, "1"), (1.5, "1"), (3, "0"), (40, "0")):
         ask(env, houses(50), days_ago=days, version=version)
-    ingest_log_segments(env.endpoint(), env.lake(), MODEL.spec)
+    ingest_log_segments(env.endpoint(), env.lake(), env.tracking(), MODEL.spec)
     logged = gather_dashboard_data(env, MODEL, UNTIL).inference_log
     assert [(each.version, each.requests, each.rows) for each in logged] == [("1", 2, 100), ("0", 1, 50)]  # type: ignore[union-attr]
 

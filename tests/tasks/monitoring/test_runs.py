@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 
 from blocks.common.errors import Unavailable
+from runtime.values import FORMS_VERSION
 from tasks.monitoring.current import ingest_log_segments
 from tasks.monitoring.reference import load_reference
 from tasks.monitoring.reporting import emit_monitoring_alerts
 from tasks.monitoring.rules.report import monitoring_plot
 from tasks.monitoring.runs import MonitoringScope, parse_end_time
 from tasks.notification.delivery import open_causes
+from tasks.shared.champion import VALUES_TAG
 from tasks.shared.rules.refusal import Refusal
 from tests.fakes.environment import NOW, World
 from tests.fixtures.monitored import (
@@ -176,13 +178,25 @@ def test_a_hashed_column_is_not_watched_and_that_is_said(env: World, tmp_path: P
     assert "garden" not in landed.column_names and "street" not in landed.column_names
 
 
+@pytest.mark.parametrize(("forms", "stored"), [("", "true"), (FORMS_VERSION, "True")], ids=["earlier", "present"])
+def test_categories_are_compared_in_the_forms_that_the_version_knows(tmp_path: Path, forms: str, stored: str) -> None:
+    env = serving(tmp_path / "env", street=stored)
+    if forms:
+        env.tracking().tag_version("price", "1", {VALUES_TAG: forms})
+    ask_days(env, 500, street="true")
+    seen = looked(env, tmp_path)
+    assert seen.outcome == "no_drift", (tmp_path / "report.md").read_text()
+    landed = env.lake().read(env.lake().as_of("houses-inference"))
+    assert {*landed["street"].to_pylist()} == {stored}
+
+
 def test_a_segment_lands_once_and_is_discarded(env: World) -> None:
     ask(env, houses(50))
     (logged,) = env.endpoint().log_segments("price")
-    assert ingest_log_segments(env.endpoint(), env.lake(), MODEL.spec).rows == 50
+    assert ingest_log_segments(env.endpoint(), env.lake(), env.tracking(), MODEL.spec).rows == 50
     assert list(env.endpoint().log_segments("price")) == []
     env.endpoint().add_log_segment("price", logged)  # type: ignore[attr-defined]  # as if killed before it was removed
-    again = ingest_log_segments(env.endpoint(), env.lake(), MODEL.spec)
+    again = ingest_log_segments(env.endpoint(), env.lake(), env.tracking(), MODEL.spec)
     assert (again.segments, again.rows) == (1, 0)
     assert env.lake().as_of("houses-inference").rows == 50
 

@@ -84,6 +84,14 @@ def found(joined: LabelPairs) -> list[tuple[float, float]]:
     return sorted((row["_prediction"], row["_truth"]) for row in joined.rows.to_pylist())
 
 
+@pytest.mark.parametrize("spec", [ONCE, TIMED], ids=["once", "timed"])
+def test_a_label_of_a_snapshot_of_an_earlier_release_has_its_key_in_the_old_form(spec: ModelSpec) -> None:
+    logged = [Logged(1, "1000", day=0), Logged(2, "1001", day=0), Logged(3, "a.0", day=0)]
+    labels = [Label(10, "1000.0"), Label(20, "1001.00"), Label(30, "a.0")]
+    assert found(pairs(spec, logged, labels)) == [(1, 10), (2, 20), (3, 30)]
+    assert found(pairs(spec, logged, labels, seen=[Label(10, "1000.0"), Label(20, "1001")])) == [(3, 30)]
+
+
 def test_an_entity_s_newest_prediction_meets_its_label_unless_the_version_was_trained_on_it() -> None:
     logged = [Logged(1, "h1", hour=1), Logged(2, "h1", hour=5), Logged(3, "h2"), Logged(4, "h3")]
     joined = pairs(ONCE, logged, [Label(10, "h1"), Label(20, "h2"), Label(30, "h4")], seen=[Label(20, "h2")])

@@ -40,6 +40,15 @@ def test_a_request_of_two_rows_is_two_rows_of_declared_types() -> None:
     assert rows[0]["_requested_at"].isoformat() == "2026-11-25T11:00:00+00:00"
 
 
+def test_categories_of_versions_of_an_earlier_release_stay_as_they_were_sent() -> None:
+    sent = {"house_id": ["1000.0", "h2"], "street": ["true", None], "rooms": ["3", 2], "garden": ["true", 0]}
+    table = inference_log_table(SPEC, [request(columns=sent), request(columns=sent, version="2")], {"1"})
+    assert table is not None
+    assert table["street"].to_pylist() == ["true", None, "True", None]
+    assert table["house_id"].to_pylist() == ["1000", "h2"] * 2
+    assert table["garden"].to_pylist() == [1.0, 0.0] * 2 and table["rooms"].to_pylist() == [3.0, 2.0] * 2
+
+
 def test_a_column_that_was_not_logged_is_null_and_a_value_of_another_kind_too() -> None:
     table = inference_log_table(SPEC, [request(columns={"rooms": ["many", 1]})])
     assert table is not None
