@@ -67,12 +67,12 @@ def retrain(
         )
         training_result = train(model, data, cost_estimate, parameters or {}, environment)
         evaluation_result = evaluate(model, data, training_result, environment)
+        if is_promotable_tier(tier) and not passed_or_waived(model, tier, evaluation_result, requested_by, environment):
+            return end_not_promoted(model, training_result, evaluation_result, environment)
         if terms.backtests:
             backtest(model, data, cost_estimate, training_result, evaluation_result, environment)
         if not is_promotable_tier(tier):
             return end_sample_tier(model, tier, training_result, evaluation_result)
-        if not passed_or_waived(model, tier, evaluation_result, requested_by, environment):
-            return end_not_promoted(model, training_result, evaluation_result, environment)
         pending_approval = request_approval(
             model, data, validation_result, training_result, evaluation_result, requested_by, environment,
             trigger_reason,
