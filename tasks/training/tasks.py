@@ -1,5 +1,6 @@
 """Prefect tasks of training: estimate the cost, train a challenger, backtest it, run the trials of an experiment."""
 
+import json
 import math
 import tempfile
 from base64 import b64encode
@@ -18,7 +19,7 @@ from tasks.evaluation.rules.predictions import check_predictions, encode_truth
 from tasks.shared.cost import estimate_of_bill, read_prices, uses_local_trainer, worst_case_costs
 from tasks.shared.models import TeamModel, code_provenance, load_model
 from tasks.shared.records import CostEstimate, EvaluationResult, TierData, TrainingResult, Trial
-from tasks.shared.reports import create_image_artifact, create_markdown_artifact
+from tasks.shared.reports import create_image_artifact, create_markdown_artifact, only_reports
 from tasks.shared.retries import TASK_OPTIONS
 from tasks.shared.rules.cost.budget import check_budget, cost_markdown
 from tasks.shared.rules.model.holdout import parse_holdout_rule
@@ -94,17 +95,20 @@ def backtest(
 ) -> str:
     """Train again at earlier cut-offs and by hash, report the figures, and return the note, "" without one.
 
-    It only reports: its failure is a note, and does not fail the run.
+    It only reports: its failure is a note that the approvers see, and does not fail the run. After a transient error
+    the task runs again, and finds the trainings that were paid.
     """
     env, team_model = open_environment(environment), load_model(model)
     key, log, warn = f"{flow_run.id}:backtest", get_run_logger().debug, get_run_logger().warning
     work = (data, cost_estimate, training_result, evaluation_result)
-    try:
+    with only_reports("the report of the backtests") as report:
         found = run_backtests(env, team_model, *work, key=key, log=log)
         store_backtests(env.tracking(), model, training_result, found)
         note = found.note
-    except Exception as problem:  # whatever it is: the version was evaluated
-        note = f"The backtests failed: {problem}"
+    if report.problem:
+        note = f"The backtests failed: {report.problem}"
+        with only_reports("the note that the backtests failed"):
+            _store_files(env.tracking(), training_result, {"backtests.json": json.dumps({"note": note}).encode()})
     if note:
         warn(note)
     return note
@@ -175,11 +179,12 @@ def run_backtests(
         )
 
     def figure(division: Division) -> BacktestFigure:
-        try:
-            return measure_division(env, model, divide_again(env.engine(), data, model.spec, division), division, train)
-        except Exception as problem:  # whatever it is: the version was evaluated, and the other divisions follow
-            log(f"the backtest of {division.words} failed: {problem}")
-            return BacktestFigure(division, problem=f"failed: {problem}")
+        with only_reports(f"the backtest of {division.words}") as report:
+            divided = divide_again(env.engine(), data, model.spec, division)
+            measured = measure_division(env, model, divided, division, train)
+        if report.problem:  # the other divisions follow
+            return BacktestFigure(division, problem=f"failed: {report.problem}", failed=True)
+        return measured
 
     rule, cut_off = parse_holdout_rule(data.holdout_rule), datetime.fromisoformat(data.cut_off)
     newest = newest_time(env.engine(), data, rule.time)
@@ -220,11 +225,15 @@ def store_backtests(tracking: Tracking, model: str, training_result: TrainingRes
     figures = {each.division.name: each.value for each in (*found.windows, found.by_hash) if each.value is not None}
     metrics = {f"backtest_{name}_{found.terms.metric}": value for name, value in figures.items()}
     tracking.log(training_result.run_id, metrics=metrics)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "backtests.md").write_text(report)
-        (Path(folder) / "backtests.json").write_text(backtests_json(found))
-        (Path(folder) / "backtests.png").write_bytes(plot)
-        tracking.log_files(training_result.run_id, Path(folder), artifact_folder="evaluation")
+    files = {"backtests.md": report.encode(), "backtests.json": backtests_json(found).encode(), "backtests.png": plot}
+    _store_files(tracking, training_result, files)
     create_markdown_artifact(key="backtests", markdown=report, description=f"{model} version {training_result.version}")
     image = "data:image/png;base64," + b64encode(plot).decode()
     create_image_artifact(key="backtests-plot", image_url=image, description="The metric by cut-off, and by hash")
+
+
+def _store_files(tracking: Tracking, training_result: TrainingResult, files: Mapping[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        tracking.log_files(training_result.run_id, Path(folder), artifact_folder="evaluation")

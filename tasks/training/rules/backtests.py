@@ -47,6 +47,7 @@ class BacktestFigure:
     Attributes:
         value: the metric of the comparison; None when there is none.
         problem: why there is none.
+        failed: whether an error is why.
     """
 
     division: Division
@@ -54,6 +55,7 @@ class BacktestFigure:
     rows: int = 0
     value: float | None = None
     problem: str = ""
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,13 @@ class Backtests:
 
     @property
     def note(self) -> str:
+        """What the approvers should know: the loss by time, and which backtests failed; "" when there is neither."""
+        failed = [each.division.words for each in self.figures if each.failed]
+        failures = f"{len(failed)} of {len(self.windows) + 1} backtests failed: {'; '.join(failed)}." if failed else ""
+        return " ".join(filter(None, (self.loss, failures)))
+
+    @property
+    def loss(self) -> str:
         """The note that the model loses more than the margin between hash and time; "" when it does not."""
         hashed, timed = self.by_hash.value, self.evaluated.value
         if hashed is None or timed is None:
@@ -94,10 +103,10 @@ class Backtests:
 
     @property
     def conclusion(self) -> str:
-        """The note, or why there is none."""
+        """The note of the loss, or why there is none."""
         if self.by_hash.value is None or self.evaluated.value is None:
             return "The figures by hash and by time cannot be compared: one of them is missing."
-        return self.note or f"By time the model loses no more than the margin of {self.terms.margin:g}."
+        return self.loss or f"By time the model loses no more than the margin of {self.terms.margin:g}."
 
 
 def backtest_divisions(
@@ -151,7 +160,7 @@ def backtests_markdown(found: Backtests, *, model: str, version: str) -> str:
     head = [f"| holdout | {found.terms.metric} | rows to train | rows to measure | |", "|:--|--:|--:|--:|:--|"]
     parts = [
         f"# Backtests: {escape_markdown(model)} version {escape_markdown(version)}",
-        f"{'⚠️ ' if found.note else ''}{escape_markdown(found.conclusion)}",
+        f"{'⚠️ ' if found.loss else ''}{escape_markdown(found.conclusion)}",
         "\n".join([*head, *rows]),
         "The same program with the same parameters, trained again for each row. Backtests change no verdict.",
     ]

@@ -4,6 +4,7 @@ import json
 import logging
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,7 @@ def test_a_backtest_that_fails_or_has_few_rows_says_so_and_the_others_go_on(env:
     problems = [each.problem for each in found.windows]
     assert problems[0] == problems[2] == ""
     assert problems[1].startswith("failed: ")
+    assert found.note == f"1 of 6 backtests failed: {found.windows[1].division.words}."
     assert problems[4] == "skipped: 0 rows to train and 80 to measure; evaluation.minimum_rows is 50"
     assert found.by_hash.value is not None
 
@@ -168,8 +170,36 @@ def test_backtests_that_fail_are_a_note_and_fail_no_run(
     monkeypatch.setattr("tasks.training.tasks.run_backtests", broken)
     with caplog.at_level("WARNING"):
         note = backtest.fn("price", work[1], FREE, work[2], JUDGED, "local")
-    assert note == f"The backtests failed: {problem}"
+    assert note == f"The backtests failed: {type(problem).__name__}: {problem}"
     assert note in caplog.text
+    kept = env.tracking().fetch_files(work[2].run_id, "evaluation", tmp_path / "kept")
+    assert json.loads((kept / "backtests.json").read_text())["note"] == note, "the approvers read it"
+
+
+@pytest.mark.parametrize("place", ["train_unregistered", "store_backtests"])
+def test_a_transient_error_is_raised_while_the_task_has_retries_and_then_is_a_note(
+    env: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise Unavailable("the service is busy")
+
+    work = version(env, tmp_path, houses(flips_on=80), spec_with(TIMED))
+    monkeypatch.setattr("tasks.training.tasks.open_environment", lambda _: env)
+    monkeypatch.setattr("tasks.training.tasks.load_model", lambda _: work[0])
+    monkeypatch.setattr("tasks.training.tasks.get_run_logger", lambda: logging.getLogger("run"))
+    monkeypatch.setattr("tasks.training.tasks.create_image_artifact", lambda **_: None)
+    monkeypatch.setattr("tasks.training.tasks.create_markdown_artifact", lambda **_: None)
+    monkeypatch.setattr(f"tasks.training.tasks.{place}", broken)
+    run = SimpleNamespace(run_count=1)
+    context = SimpleNamespace(task_run=run, task=SimpleNamespace(retries=4))
+    monkeypatch.setattr("tasks.shared.reports.TaskRunContext", SimpleNamespace(get=lambda: context))
+    with pytest.raises(Unavailable):
+        backtest.fn("price", work[1], FREE, work[2], JUDGED, "local")
+    run.run_count = 5
+    note = backtest.fn("price", work[1], FREE, work[2], JUDGED, "local")
+    assert "backtests failed: " in note
+    kept = env.tracking().fetch_files(work[2].run_id, "evaluation", tmp_path / "kept")
+    assert json.loads((kept / "backtests.json").read_text())["note"] == note
 
 
 def test_each_window_has_the_gap_before_it_and_validation_rows_of_its_own(tmp_path: Path) -> None:
