@@ -108,7 +108,8 @@ def _reference_tier(env: Environment, spec: ModelSpec, version: ModelVersion) ->
     tags = version.tags
     lake = env.lake()
     reads = resolve_reads(lake, spec.data, tags["ratchet.reread_as_of"])
-    if reads.digest != tags["ratchet.data_digest"]:
+    erased = any(read.erased for read in reads.tables.values())  # the other rows are still those of the version
+    if reads.digest != tags["ratchet.data_digest"] and not erased:
         raise Refusal(
             "the lake no longer has the reference data of the version",
             where=f"{spec.data.dataset} as of {tags['ratchet.snapshot']}",

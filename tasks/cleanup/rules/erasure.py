@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -53,11 +53,11 @@ class ErasurePlace:
     def selects(self, rows: pa.Table, key: str) -> Mask:
         """Return which rows are about the entity, whose key is in any of its forms (see `key_forms`).
 
-        A quarantined row is when its text contains the key as a word.
+        A quarantined row whose key could not be read is, when its text contains the key as a word.
         """
         if not self.is_quarantine:
             return _equals(rows[self.column], key)
-        return _equals(rows["key"], key) | _mentions(rows["row"], key)
+        return _equals(rows["key"], key) | _mentions(rows["row"].to_pylist(), self.column, key)
 
 
 def key_forms(key: str) -> tuple[str, ...]:
@@ -129,9 +129,40 @@ def _equals(values: pa.ChunkedArray, key: str) -> Mask:
     return np.asarray(pc.fill_null(found, False).to_numpy(), dtype=bool)
 
 
-def _mentions(values: pa.ChunkedArray, key: str) -> Mask:
-    """Return which texts contain a form of the key, or that as JSON writes it, with no letter, digit or _ beside it."""
-    written = [text for form in key_forms(key) for text in (form, json.dumps(form, ensure_ascii=False)[1:-1])]
-    spellings = sorted({re.escape(text) for text in written})
-    pattern = rf"(^|[^\pL\pN_])({'|'.join(spellings)})([^\pL\pN_]|$)"
-    return np.asarray(pc.fill_null(pc.match_substring_regex(values, pattern), False).to_numpy(), dtype=bool)
+def _mentions(rows: Iterable[str | None], column: str, key: str) -> Mask:
+    """Return which quarantined rows are about the entity: by the column of its key, else by their text.
+
+    The text contains a form of the key with no letter, digit or _ beside it; 1000.5 is not about the key 1000, and in
+    1000,5 the comma may be that between two fields.
+    """
+    forms = key_forms(key)
+    spellings = "|".join(sorted({re.escape(form) for form in forms}))
+    number = all(form.isdecimal() for form in forms if not form.endswith(".0"))
+    around = (r"(?<!\w)(?<![0-9]\.)", r"(?:\.0+)?(?!\w)(?!\.[0-9])") if number else (r"(?<!\w)", r"(?!\w)")
+    word = re.compile(f"{around[0]}(?:{spellings}){around[1]}")
+
+    def is_about(text: str) -> bool:
+        row = _mapping(text)
+        line = str(row.get("text", text))
+        for found in (row, _mapping(line)):
+            if found.get(column) is not None:
+                return _canonical_or_text(found[column]) in forms
+        return bool(word.search(line))
+
+    return np.fromiter((text is not None and is_about(text) for text in rows), dtype=bool)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    """Return the object that a text is in JSON; an empty one when it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _canonical_or_text(value: object) -> str:
+    try:
+        return str(canonical(value, "key"))
+    except NoCanonicalForm:
+        return str(value)

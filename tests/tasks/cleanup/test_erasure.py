@@ -18,6 +18,7 @@ from tasks.cleanup.erasure import ErasureResult, erase_entity
 from tasks.cleanup.garbage import artifact_owners
 from tasks.evidence.reproduction import VerifiedPack, restore_data
 from tasks.monitoring.current import ingest_log_segments
+from tasks.monitoring.reference import load_reference
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import content_digest, materialise
@@ -194,3 +195,9 @@ def test_tiers_that_are_drawn_afterwards_are_new_ones(env: World) -> None:
     assert new.train_rows + new.holdout_rows == old.train_rows + old.holdout_rows - 1
     assert "h7" not in pq.read_table(new.train)["house_id"].to_pylist()
     assert "h7" not in pq.read_table(new.holdout)["house_id"].to_pylist()
+
+
+def test_monitoring_goes_on_with_the_rows_that_are_left(env: World) -> None:
+    before = load_reference(env, MODEL, "1").counts["rooms"].rows
+    erased(env)
+    assert load_reference(env, MODEL, "1").counts["rooms"].rows == before - 1

@@ -22,13 +22,24 @@ def spec(name: str = "price", **data: object) -> ModelSpec:
         ('6" pipe', ['{"id": "6\\" pipe"}']),
         ("Zoë", ['{"id": "Zoë"}']),
         ("back\\slash", ['{"id": "back\\\\slash"}']),
-        ("3", ['{"id": 3}', '{"text": "3,1"}']),
+        ("3", ['{"id": 3}', '{"text": "3;1"}', '{"text": "x 3"}']),
+        ("ZoëX", ['{"text": "{\\"id\\": \\"Zo\\\\u00ebX\\"}"}']),
+        ('O"Brien', ['{"text": "{\\"id\\": \\"O\\\\\\"Brien\\"}"}']),
+        ("Sl/ash", ['{"text": "{\\"id\\": \\"Sl\\\\/ash\\"}"}']),
+        ("3000", ['{"text": "{\\"id\\": 3e3}"}']),
     ],
 )
 def test_a_quarantined_row_that_names_the_key_anywhere_is_recognised(key: str, texts: list[str]) -> None:
     place = ErasurePlace("houses-quarantine", "id", is_quarantine=True)
     rows = pa.table({"key": pa.nulls(len(texts), pa.string()), "row": texts})
     assert place.selects(rows, key).all()
+
+
+def test_a_number_beside_the_key_takes_no_row_of_another_entity() -> None:
+    place = ErasurePlace("houses-quarantine", "id", is_quarantine=True)
+    texts = ['{"text": "c1;1000.5"}', '{"text": "c1;1.1000"}', '{"id": "c1", "price": 1000}', '{"text": "c1;1000"}']
+    rows = pa.table({"key": pa.nulls(4, pa.string()), "row": texts})
+    assert place.selects(rows, "1000").tolist() == [False, False, False, True], "the last may be its own"
 
 
 @pytest.mark.parametrize("other", ['{"id": "c70"}', '{"id": "xc7"}', '{"id": "c_7"}', "c7é", None])
