@@ -74,7 +74,10 @@ def test_blank_is_null_and_the_word_na_is_a_word(read_text):
         ("x,1,basic,1,1", "5 fields where the header has 4"),
         ("x,1,000,basic,1", "5 fields where the header has 4"),
         ("   ", "1 fields where the header has 4"),
-        ('x,"1,000",basic,1', "not a number: column 'age' holds '1,000'"),
+        (
+            'x,"1,000",basic,1',
+            "not a number: column 'age' holds '1,000'. If the comma is a mark, declare data.source.decimal or thousands",
+        ),
         ("x,twelve,basic,1", "not a number: column 'age' holds 'twelve'"),
         ("x,NA,basic,1", "not a number: column 'age' holds 'NA'"),
         ("x,nan,basic,1", "not a number: column 'age' holds 'nan'"),
@@ -354,7 +357,10 @@ def test_a_data_frame_is_read_and_not_changed():
 def test_a_data_frame_with_text_among_numbers_sets_those_rows_aside():
     frame = pd.DataFrame({"id": ["a", "b"], "age": [1, "1,000"], "plan": ["x", "y"], "active": [1, 0]})
     assert broken(FrameSource(frame, kinds=KINDS).read_table()) == [
-        ("row 2", "not a number: column 'age' holds '1,000'")
+        (
+            "row 2",
+            "not a number: column 'age' holds '1,000'",
+        )
     ]
     with pytest.raises(Rejected, match="0 rows"):
         FrameSource(frame.head(0), kinds=KINDS).read_table()
