@@ -91,12 +91,16 @@ class FolderObjectStore:
     def put(self, key: str, data: bytes | pa.Buffer, sha256: str) -> None:
         """Write and flush a temporary file, then rename it to its name: a reader sees the old content or the new."""
         path, staging = self.root / key, self.root / STAGING_FOLDER
-        self._make(path.parent)
         self._make(staging)
         temporary = staging / f"entry-{uuid.uuid4().hex}"
         try:
             self._write(temporary, data)
-            temporary.replace(path)
+            self._make(path.parent)
+            try:
+                temporary.replace(path)
+            except FileNotFoundError:  # a collection has just removed the folder, because it was empty
+                self._make(path.parent)
+                temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         self._sync(path.parent)
