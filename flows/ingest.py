@@ -2,10 +2,10 @@
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
 
 from flows.exclusive import one_at_a_time
 from flows.options import FLOW_OPTIONS
+from flows.outcomes import completed
 from flows.parameters import EnvironmentName, ModelName
 from tasks.ingestion.tasks import ingest_source
 from tasks.shared.records import IngestResult
@@ -36,4 +36,4 @@ def ingest(
     """  # noqa: E501  (the form takes one line a parameter)
     with one_at_a_time(f"ingest-{model}"):
         result = ingest_source(model, source, query, environment, watermark, redrive, table, look_back)
-    return Completed(message=result.summary, data=result)
+    return completed(result.summary, result)

@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
+from tasks.shared.records import TaskRecord
 from tasks.shared.rules.run_outcomes import STATE_TYPES, Outcome, outcome_message, outcome_tags
 
 _STATES = {"COMPLETED": Completed, "FAILED": Failed, "CANCELLED": Cancelled}
@@ -30,6 +31,11 @@ def end_run(outcome: Outcome, message: str, name: str) -> State:
         except Exception as problem:  # whatever it is, the run has done its work
             get_run_logger().warning("the run is not named and tagged %r: %s", outcome, problem)
     return _STATES[STATE_TYPES.get(outcome, "COMPLETED")](message=outcome_message(outcome, message))
+
+
+def completed(message: str, result: TaskRecord) -> State:
+    """Return the state of a run that has one outcome alone, with its message and its result."""
+    return _STATES["COMPLETED"](message=message, data=result)
 
 
 def report_problem(state: State, what: str) -> str:

@@ -49,7 +49,12 @@ def parquet_batches(file: SourceFile, kinds: Mapping[str, str], ignored: dict[st
         share = size / max(source.metadata.num_rows, 1)
         for batch in source.iter_batches(batch_size=BATCH_ROWS, columns=list(kinds)):
             raw = pa.Table.from_batches([batch])
-            piece = to_typed_batch(raw, number_range(first, raw.num_rows), file.position_label, kinds, row_as_json(raw))
+            try:
+                piece = to_typed_batch(
+                    raw, number_range(first, raw.num_rows), file.position_label, kinds, row_as_json(raw)
+                )
+            except Rejected as cause:
+                raise Rejected(f"{file.path}: {cause}") from cause
             first += raw.num_rows
             yield replace(piece, bytes_read=int(share * raw.num_rows))
 
@@ -97,8 +102,11 @@ def _have_odd_texts(files: Sequence[SourceFile], kinds: Mapping[str, str], types
     if not tests:
         return False
     found = f"SELECT 1 FROM {scan_sql([str(file.path) for file in files])} WHERE {' OR '.join(tests)} LIMIT 1"  # noqa: S608
-    with duckdb.connect(config={"threads": 2}) as connection:
-        return connection.execute(found).fetchone() is not None
+    try:
+        with duckdb.connect(config={"threads": 2}) as connection:
+            return connection.execute(found).fetchone() is not None
+    except duckdb.Error:  # a damaged file: the reader of batches names it, with its checksums
+        return True
 
 
 def has_checksums(path: Path, footer: pq.FileMetaData) -> bool:

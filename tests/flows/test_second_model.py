@@ -27,7 +27,7 @@ def test_a_second_model_needs_nothing_but_its_folder(stack: Stack, tmp_path: Pat
     scored = run("batch_inference/batch-inference", model="diamonds", source="lake:diamonds", as_of=landed.id)
     assert outcome(scored) == "Completed"
     found = lake.read(lake.as_of("diamonds-predictions"))
-    assert found.column_names[:2] == ["stone", "prediction"]
+    assert found.column_names[:4] == ["stone", "_source_file", "_source_row", "prediction"]
     assert set(found["stone"].to_pylist()) == set(lake.read(landed)["stone"].to_pylist())
     best = run("experiment/experiment", model="diamonds", trials=2, tier="staging")
     assert outcome(best) == "Completed"

@@ -144,7 +144,7 @@ def test_the_process_takes_deliveries_in_while_prefect_is_away_and_ends_when_ask
         given = hook("github", "push", push())
         taken = httpx.post(f"{url}/hooks/github", content=given.body, headers=given.raw, timeout=60)
         forged = httpx.post(f"{url}/hooks/github", content=given.body + b" ", headers=given.raw, timeout=60)
-        large = httpx.post(f"{url}/hooks/github", content=b"x" * 2_000_000, headers=given.raw, timeout=60)
+        large = httpx.post(f"{url}/hooks/github", content=b"x" * 30_000_000, headers=given.raw, timeout=60)
         assert [taken.status_code, forged.status_code, large.status_code] == [202, 401, 413]
         wait_for(lambda: [note for note in inbox.notes() if note.kind == "waits"], what="the note that it waits")
         psutil.Process(process.pid).send_signal(signal.SIGTERM)

@@ -154,7 +154,7 @@ def test_neither_the_golden_request_nor_a_refused_one_is_traffic(host: Logging) 
     assert host.collect() == []
 
 
-@pytest.mark.parametrize("key", ["1.5", "true", "[1]"])
+@pytest.mark.parametrize("key", ["1e300", "true", "[1]"])
 def test_a_key_is_text_or_a_whole_number(host: Logging, key: str) -> None:
     host.release({"entity_column": "customer"})
     answer = host.ask(ASKED.replace('"c-1"', key))

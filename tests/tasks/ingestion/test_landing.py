@@ -128,7 +128,7 @@ def test_placeholders_of_missing_values_are_pointed_out_and_land_as_they_are(
     lake: Lake, shown: list[dict[str, str]]
 ) -> None:
     landed = ingest_rows(lake, HOUSES, houses(0, 40, street={1: "NA", 2: "NA"}, rooms={4: -999.0}))
-    said = "Possibly missing values: '-999' in 1 rows of rooms, 'NA' in 2 rows of street."
+    said = "Possibly missing values: '-999' in 1 row of rooms, 'NA' in 2 rows of street."
     assert landed.summary.startswith(f"40 of 40 accepted. {said}")
     assert "Possibly missing values" in shown[0]["markdown"]
     streets = lake.read(lake.as_of("houses"), columns=["street"])["street"].to_pylist()
