@@ -55,7 +55,9 @@ def gateway(url: str, folder: Path, numbers: list[int], acknowledge: Callable[[i
     woken = threading.Event()
     threading.Thread(target=dispatcher.run, args=(threading.Event(), woken), daemon=True).start()
     for number in numbers:
-        given = hook("github", "push", push(after=f"{number + 1:040x}"), id=f"d-{number}")
+        after = f"{number + 1:040x}"  # of one commit, with all its files: git need not be asked
+        commits = [{"id": after, "added": [], "removed": [], "modified": ["models/churn/train.py"]}]
+        given = hook("github", "push", push(after=after, commits=commits), id=f"d-{number}")
         read = read_delivery(rules, "github", given.raw, given.body, VerifiedDelivery(), datetime.now(UTC))
         assert isinstance(read, IncomingDelivery)
         assert response_to(read, inbox.receive_all([read])[0]).status in {200, 202}
