@@ -111,17 +111,22 @@ class DatasetLog:
         if now.created_at <= moment:
             return now
         sequences = range(1, now.sequence + 1)
-        latest = bisect_right(sequences, moment, key=lambda sequence: self.state_of(now, sequence).created_at)
+        latest = bisect_right(
+            sequences, moment, key=lambda sequence: self._snapshot_entry(now, sequence).state.created_at
+        )
         return self.state_of(now, latest) if latest else None
 
     def state_of(self, now: DatasetState, sequence: int) -> DatasetState:
         """Return the state up to a snapshot, without the rows that were erased since."""
-        number = now.entry_number_of(sequence)
-        state = self.entry(number).state
-        for later in self.entries(each for each in now.erasures if each > number):
-            assert later.erasure is not None  # noqa: S101 - the state lists erasures only
-            state = state_after_erasure(state, later.erasure)
+        entry = self._snapshot_entry(now, sequence)
+        state = entry.state
+        for later in self.entries(each for each in now.erasures if each > entry.log):
+            if later.erasure:
+                state = state_after_erasure(state, later.erasure)
         return state
+
+    def _snapshot_entry(self, now: DatasetState, sequence: int) -> LogEntry:
+        return self.entry(now.entry_number_of(sequence))
 
     def _snapshots(self, now: DatasetState, sequence: int) -> tuple[Snapshot, ...]:
         """Return the snapshots up to one, oldest first, with the rows and files that they have now.

@@ -152,7 +152,7 @@ class ObjectStoreLake(Lake):
         """Stream the rows of a fixed read: see `Lake.scan`."""
         selected = check_columns(as_of, below_bucket, columns)
         with self.port_errors(as_of.dataset, "read"):
-            units, state = self._units(as_of, below_bucket)
+            units, state, _ = self._units(as_of, below_bucket)
             self.verified.check([planned for unit in units for planned in unit.files])
             reader = UnitReader(self.store, deserialize_schema(state.arrow), selected, below_bucket)
 
@@ -166,11 +166,10 @@ class ObjectStoreLake(Lake):
         """Return the verified files of a fixed read: see `Lake.files`."""
         check_columns(as_of, below_bucket, None)
         with self.port_errors(as_of.dataset, "read"):
-            units, state = self._units(as_of, below_bucket)
+            units, state, now = self._units(as_of, below_bucket)
             files = [planned for unit in units for planned in unit.files]
-            files += [
-                planned for planned in self._files_with_added_columns(as_of, state, units) if planned not in files
-            ]
+            added = self._files_with_added_columns(as_of.dataset, state, now, units)
+            files += [planned for planned in added if planned not in files]
             self.verified.check(files)
             return tuple(self.store.url(planned.key) for planned in files)
 
@@ -221,7 +220,7 @@ class ObjectStoreLake(Lake):
         """Return the storage use of the data set: see `Lake.storage_use`."""
         now = self.as_of(dataset)
         with self.port_errors(dataset, "read"):
-            units, _ = self._units(now, None)
+            units, _, _ = self._units(now, None)
             stored = [
                 found.size_bytes for found in self.store.list_objects(f"{dataset}/") if found.key.endswith(".parquet")
             ]
@@ -274,8 +273,8 @@ class ObjectStoreLake(Lake):
             for key in keys:
                 self.store.delete(key)
 
-    def _units(self, as_of: AsOf, below_bucket: int | None) -> tuple[list[ReadUnit], DatasetState]:
-        """Return the files of a read, by the current compactions, and the state of the read."""
+    def _units(self, as_of: AsOf, below_bucket: int | None) -> tuple[list[ReadUnit], DatasetState, DatasetState]:
+        """Return the files of a read, by the current compactions; the state of the read, and the newest one."""
         log = self._log(as_of.dataset)
         head = log.head()
         if head is None or head.state.sequence < as_of.sequence:
@@ -283,18 +282,16 @@ class ObjectStoreLake(Lake):
         state = log.state_of(head.state, as_of.sequence)
         if state.digest != as_of.digest:
             raise ConcurrentWrite(f"{as_of.dataset}: rows of {as_of.id} were erased meanwhile. Read it again.")
-        return plan_read(log, head.state, as_of.sequence, below_bucket), state
+        return plan_read(log, head.state, as_of.sequence, below_bucket), state, head.state
 
     def _files_with_added_columns(
-        self, as_of: AsOf, state: DatasetState, units: Sequence[ReadUnit]
+        self, dataset: str, state: DatasetState, now: DatasetState, units: Sequence[ReadUnit]
     ) -> Iterator[PlannedFile]:
         """Yield a file of each snapshot that added columns, if the read opens no other file with these columns."""
-        log = self._log(as_of.dataset)
+        log = self._log(dataset)
         opened = [unit for unit in units if unit.files]
         for sequence in state.introduced:
             if not any(unit.last >= sequence for unit in opened):
-                head = log.head()
-                now = head.state if head else state
                 yield units_for_entries(log, now, [now.entry_number_of(sequence)])[0].files[0]
 
 
