@@ -68,7 +68,7 @@ def evaluate_challenger(
         spent = spend_level(env, team_model.spec, data, training_result, serving, digest, datetime.now(UTC))
     evaluation = evaluate_on_holdout(
         team_model, data, holdout_rows, predictions, champion_predictions, serving, training_result.seed,
-        comparable_since=since, spent_level=spent,
+        comparable=comparable, spent_level=spent,
     )  # fmt: skip
     store_evaluation(env.tracking(), evaluation, team_model, training_result, digest)
     golden = features[:GOLDEN_ROWS]

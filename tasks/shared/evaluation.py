@@ -31,11 +31,11 @@ def evaluate_on_holdout(
     seed: int,
     *,
     spent_level: SpentLevel | None = None,
-    comparable_since: datetime | None = None,
+    comparable: Comparable | None = None,
 ) -> Evaluation:
     """Evaluate both models' predictions of the holdout rows, and count what the holdout shares with training.
 
-    They are compared on the rows that are newer than `comparable_since`; None compares them on all.
+    They are compared on the rows of `comparable` (see `comparable_rows`); None compares them on all.
     """
     spec = model.spec
     rule = _rule(spec, data)
@@ -53,7 +53,7 @@ def evaluate_on_holdout(
         seed=seed,
         spent_level=spent_level,
         training_rows=data.train_rows,
-        comparable=comparable_rows(spec, data, rows, comparable_since),
+        comparable=comparable,
     )
 
 

@@ -27,7 +27,7 @@ from tasks.evaluation.tasks import (
     spend_level,
     store_evaluation,
 )
-from tasks.shared.evaluation import evaluate_on_holdout, sample_rows
+from tasks.shared.evaluation import comparable_rows, evaluate_on_holdout, sample_rows
 from tasks.shared.models import TeamModel
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult
 from tasks.shared.rules.model.holdout import HoldoutRule
@@ -406,12 +406,11 @@ def test_the_report_says_on_which_rows_the_models_were_compared(env: World, tmp_
     data, holdout = tier_by_time(tmp_path / "tier"), sold(51, 1000)
     said = [says(env, trained(env, weights), holdout) for weights in (GOOD_WEIGHTS, NO_WEIGHTS)]
     since = START + timedelta(days=80)
-    evaluation = evaluate_on_holdout(BY_TIME, data, holdout, said[0], said[1], "2", 7, comparable_since=since)
+    newer, newest = (comparable_rows(BY_TIME.spec, data, holdout, START + timedelta(days=days)) for days in (80, 99))
+    evaluation = evaluate_on_holdout(BY_TIME, data, holdout, said[0], said[1], "2", 7, comparable=newer)
     report = evaluation_markdown(evaluation, model="price", version="2")
     assert f"Compared on the 83 rows newer than {since.isoformat()}" in report
-    few = evaluate_on_holdout(
-        BY_TIME, data, holdout, said[0], said[1], "2", 7, comparable_since=START + timedelta(days=99)
-    )
+    few = evaluate_on_holdout(BY_TIME, data, holdout, said[0], said[1], "2", 7, comparable=newest)
     assert "# 🟡 Inconclusive" in evaluation_markdown(few, model="price", version="2")
     assert evaluation_plot(few).startswith(b"\x89PNG")
 
