@@ -7,15 +7,14 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Literal
-
-import pyarrow as pa
 
 from blocks.environment import Environment
 from blocks.lake.base import ErasedRows
 from blocks.records.approvals import ErasureRecord
 from tasks.cleanup.garbage import ArtifactOwners
-from tasks.cleanup.rules.erasure import ErasurePlace, Mask, erasure_places, key_forms, related_models
+from tasks.cleanup.rules.erasure import erasure_places, key_forms, related_models
 from tasks.shared.models import load_model, model_names, model_with_namespaces
 from tasks.shared.rules.model.namespaces import base_name
 from tasks.shared.rules.model.spec import ModelSpec
@@ -75,7 +74,7 @@ def erase_entity(
         for spec in specs:  # what waits at an endpoint would be ingested later
             ingest_log(spec)
     changes = tuple(
-        lake.erase(place.dataset, place.columns, _selects(place, key), at=now, notes=notes, dry_run=dry_run)
+        lake.erase(place.dataset, place.columns, partial(place.selects, key=key), at=now, notes=notes, dry_run=dry_run)
         for place in erasure_places(specs, lake.datasets())
     )
     if dry_run:
@@ -92,10 +91,6 @@ def _check_request(key: str, requested_by: str, reason: str) -> None:
     if any(form in text for form in key_forms(key) for text in (reason, requested_by)):
         remedy = "Leave it out: the record of the erasure stays for good."
         raise Refusal("the reason or the requester contains the key of the entity", where="erase", remedy=remedy)
-
-
-def _selects(place: ErasurePlace, key: str) -> Callable[[pa.Table], Mask]:
-    return lambda rows: place.selects(rows, key)
 
 
 def _record(
