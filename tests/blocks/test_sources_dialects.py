@@ -9,11 +9,11 @@ import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from blocks.common.errors import Rejected
 from blocks.sources import SourceFormat, open_source
 from blocks.sources.base import SourceTable
+from tests.fixtures.s3_server import s3_with_bucket
 
 KINDS = {"id": "text", "age": "number", "plan": "category", "vip": "flag"}
 GERMAN = "id;age;plan;vip\n007;1,5;Jörg;1\nb;1.234,5;x;0\nc;12;y;1,0\n"
@@ -169,15 +169,8 @@ class Prefix(Folder):
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[None]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    with pytest.MonkeyPatch.context() as patch:
-        host, port = server.get_host_and_port()
-        for name, value in (("ENDPOINT_URL", f"http://{host}:{port}"), ("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x"), ("DEFAULT_REGION", "us-east-1")):  # fmt: skip
-            patch.setenv(f"AWS_{name}", value)
-        boto3.client("s3").create_bucket(Bucket="parts")
+    with s3_with_bucket("parts"):
         yield
-    server.stop()
 
 
 @pytest.fixture(params=["folder", pytest.param("prefix", marks=pytest.mark.slow)])

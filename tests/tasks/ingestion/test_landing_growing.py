@@ -9,7 +9,6 @@ import boto3
 import pandas as pd
 import pyarrow as pa
 import pytest
-from moto.server import ThreadedMotoServer
 from pydantic import PrivateAttr
 
 from blocks.common.errors import ConcurrentWrite, PortError, Rejected
@@ -21,6 +20,7 @@ from tasks.ingestion.landing import ingest_rows
 from tasks.shared.records import IngestResult
 from tasks.shared.rules.model.data import DataSpec, column_kinds
 from tasks.shared.rules.refusal import Refusal
+from tests.fixtures.s3_server import s3_with_bucket
 
 HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"rooms": "number"})
 KINDS = column_kinds(HOUSES)
@@ -68,15 +68,8 @@ class Prefix:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[None]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    with pytest.MonkeyPatch.context() as patch:
-        host, port = server.get_host_and_port()
-        for name, value in (("ENDPOINT_URL", f"http://{host}:{port}"), ("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x"), ("DEFAULT_REGION", "us-east-1")):  # fmt: skip
-            patch.setenv(f"AWS_{name}", value)
-        boto3.client("s3").create_bucket(Bucket="growing")
+    with s3_with_bucket("growing"):
         yield
-    server.stop()
 
 
 @pytest.fixture(params=["folder", "prefix"])

@@ -10,7 +10,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from blocks.common.errors import Rejected, Unavailable
 from blocks.lake.base import Lake
@@ -23,6 +22,7 @@ from tasks.shared.records import IngestResult
 from tasks.shared.rules.model.data import DataSpec, IngestSchema, column_kinds
 from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.clocks import Clock
+from tests.fixtures.s3_server import s3_with_bucket
 
 HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"rooms": "number", "street": "category"})
 KINDS = column_kinds(HOUSES)
@@ -361,26 +361,18 @@ def test_a_row_that_was_mended_badly_is_set_aside_again(
 # S3
 
 
-def test_an_s3_prefix_lands_once(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        for name, value in (("ENDPOINT_URL", f"http://{host}:{port}"), ("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x"), ("DEFAULT_REGION", "us-east-1")):  # fmt: skip
-            monkeypatch.setenv(f"AWS_{name}", value)
+def test_an_s3_prefix_lands_once(lake: Lake, tmp_path: Path) -> None:
+    with s3_with_bucket("houses") as bucket:
         client = boto3.client("s3")
-        client.create_bucket(Bucket="houses")
         for part in range(3):
             houses(part * 20, 20).to_parquet(tmp_path / "part.parquet", index=False)
             client.put_object(
-                Bucket="houses", Key=f"in/part-{part}.parquet", Body=(tmp_path / "part.parquet").read_bytes()
+                Bucket=bucket, Key=f"in/part-{part}.parquet", Body=(tmp_path / "part.parquet").read_bytes()
             )
         landed = land(lake, "s3://houses/in/")
         assert (landed.rows_in, landed.accepted, landed.appended) == (60, 60, True)
         assert not land(lake, "s3://houses/in/").appended
         assert "s3://houses/in/" in dataset_snapshots(lake, "houses")[0].source
-    finally:
-        server.stop()
 
 
 def test_progress_is_said_in_rows_and_bytes_at_most_every_few_seconds() -> None:

@@ -13,7 +13,6 @@ import boto3
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from moto.server import ThreadedMotoServer
 from pyiceberg.catalog.sql import SqlCatalog
 
 from blocks.common.errors import NotFound, Rejected
@@ -25,6 +24,7 @@ from tasks.ingestion.datasets import dataset_snapshots
 from tasks.ingestion.landing import ingest_rows, open_source_rows
 from tasks.shared.records import IngestResult
 from tasks.shared.rules.model.data import DataSpec, column_kinds
+from tests.fixtures.s3_server import s3_with_bucket
 
 HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"rooms": "number", "street": "category"})
 KINDS = column_kinds(HOUSES)
@@ -38,15 +38,8 @@ def no_artifacts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    with pytest.MonkeyPatch.context() as patch:
-        host, port = server.get_host_and_port()
-        for name, value in (("ENDPOINT_URL", f"http://{host}:{port}"), ("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x"), ("DEFAULT_REGION", "us-east-1")):  # fmt: skip
-            patch.setenv(f"AWS_{name}", value)
-        boto3.client("s3").create_bucket(Bucket="tables")
-        yield "tables"
-    server.stop()
+    with s3_with_bucket("tables") as name:
+        yield name
 
 
 def houses(first: int, count: int = 20) -> pa.Table:
