@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-from base64 import b64encode
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from tasks.shared.models import TeamModel, load_model
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult
 from tasks.shared.reports import create_image_artifact, create_markdown_artifact
 from tasks.shared.retries import TASK_OPTIONS
+from tasks.shared.rules.figures import png_url
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.promotion import is_promotable_tier
 from tasks.shared.rules.refusal import Refusal
@@ -146,5 +146,4 @@ def store_evaluation(
         (Path(folder) / "evaluation.json").write_text(record_json(evaluation))
         tracking.log_files(training_result.run_id, Path(folder), artifact_folder="evaluation")
     create_markdown_artifact(key="evaluation", markdown=report, description=f"{name} version {training_result.version}")
-    image = "data:image/png;base64," + b64encode(plot).decode()
-    create_image_artifact(key="evaluation-plot", image_url=image, description="Challenger against champion")
+    create_image_artifact(key="evaluation-plot", image_url=png_url(plot), description="Challenger against champion")

@@ -118,10 +118,10 @@ def ingest_rows(
 
 def _placeholder_hint(partitioned: PartitionedRows, kinds: Mapping[str, str]) -> str:
     """Return the sentence about placeholders. Never fails: it only reports."""
-    try:
-        return partitioned.placeholder_hint(kinds)
-    except Exception as problem:  # whatever it is, the rows can be ingested
-        return f"Placeholders of missing values were not looked for: {type(problem).__name__}: {str(problem)[:200]}"
+    hint = ""
+    with only_reports("the search for placeholders of missing values") as report:
+        hint = partitioned.placeholder_hint(kinds)
+    return f"Placeholders of missing values were not looked for: {report.problem[:200]}" if report.problem else hint
 
 
 def partition_source(
@@ -155,6 +155,7 @@ def partition_source(
     limits = {"memory_limit_mb": _MEMORY_MB, "threads": _THREADS, "batch_rows": _BATCH_ROWS}
     engine = DuckDBEngine.model_validate({**limits, "spill": _ensure_folder(folder / "spill")})
     keys = lake.files(lake_read) if lake_read else ()
+    columns = [name for name, _ in lake_read.schema] if lake_read else []
     older = lake_read and any(each.notes.get(VALUES_NOTE) != FORMS_VERSION for each in lake_read.snapshots)
     if source.may_repeat_rows and lake_read:
         aside = latest_read(lake, quarantine_dataset(data))
@@ -163,7 +164,7 @@ def partition_source(
             rows,
             rules,
             folder / "fresh",
-            lake_columns=[name for name, _ in lake_read.schema],
+            lake_columns=columns,
             lake_files=keys,
             quarantine_files=lake.files(aside) if aside else (),
         )
@@ -175,7 +176,7 @@ def partition_source(
         rules,
         folder / "checked",
         lake_keys=keys,
-        lake_columns=[name for name, _ in lake_read.schema] if lake_read and older else (),
+        lake_columns=columns if older else (),
         max_quarantined_share=max_quarantined_share,
         corrections=source.may_repeat_rows,
     )

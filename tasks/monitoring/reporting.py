@@ -5,7 +5,6 @@ import math
 import shutil
 import subprocess
 import sys
-from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +29,7 @@ from tasks.shared.alerts import alert_cause, emit_alert, model_owner
 from tasks.shared.records import AlertEvent, MonitoringResult
 from tasks.shared.reports import create_image_artifact, create_link_artifact, create_markdown_artifact
 from tasks.shared.rules import sql
+from tasks.shared.rules.figures import png_url
 from tasks.shared.rules.rows.buckets import BUCKETS
 from tasks.shared.rules.run_outcomes import outcome_words
 
@@ -88,8 +88,7 @@ def create_monitoring_artifacts(result: MonitoringResult, page: str, has_evident
     )
     plot = result.folder / "monitoring-report.png"
     if plot.exists():
-        image = "data:image/png;base64," + b64encode(plot.read_bytes()).decode()
-        create_image_artifact(key="monitoring-plot", image_url=image, description=result.summary)
+        create_image_artifact(key="monitoring-plot", image_url=png_url(plot.read_bytes()), description=result.summary)
     if page and has_evidently_report:
         create_link_artifact(
             key="monitoring-evidently", link=page, link_text=f"Evidently's report: {outcome_words(result.outcome)}"

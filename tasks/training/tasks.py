@@ -3,7 +3,6 @@
 import json
 import math
 import tempfile
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from tasks.shared.records import CostEstimate, EvaluationResult, TierData, Train
 from tasks.shared.reports import create_image_artifact, create_markdown_artifact, only_reports
 from tasks.shared.retries import TASK_OPTIONS
 from tasks.shared.rules.cost.budget import check_budget, cost_markdown
+from tasks.shared.rules.figures import png_url
 from tasks.shared.rules.model.holdout import parse_holdout_rule
 from tasks.shared.tiers import divide_again, newest_time
 from tasks.training.jobs import (
@@ -228,8 +228,9 @@ def store_backtests(tracking: Tracking, model: str, training_result: TrainingRes
     files = {"backtests.md": report.encode(), "backtests.json": backtests_json(found).encode(), "backtests.png": plot}
     _store_files(tracking, training_result, files)
     create_markdown_artifact(key="backtests", markdown=report, description=f"{model} version {training_result.version}")
-    image = "data:image/png;base64," + b64encode(plot).decode()
-    create_image_artifact(key="backtests-plot", image_url=image, description="The metric by cut-off, and by hash")
+    create_image_artifact(
+        key="backtests-plot", image_url=png_url(plot), description="The metric by cut-off, and by hash"
+    )
 
 
 def _store_files(tracking: Tracking, training_result: TrainingResult, files: Mapping[str, bytes]) -> None:

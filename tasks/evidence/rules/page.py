@@ -2,13 +2,13 @@
 
 import html
 import json
-from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from runtime.digests import bytes_digest
 from tasks.approval.rules.evidence import Evidence, holdout_facts
+from tasks.shared.rules.figures import png_url
 from tasks.shared.rules.model.namespaces import base_name
 from tasks.shared.rules.model.spec import ModelSpec
 
@@ -149,7 +149,7 @@ def _decision(decision: Mapping[str, Any]) -> list[str]:
 
 def _plot(files: Mapping[str, bytes]) -> list[str]:
     image = files.get("evaluation.png")
-    return [f"<img alt='evaluation' src='data:image/png;base64,{b64encode(image).decode()}'>"] if image else []
+    return [f"<img alt='evaluation' src='{png_url(image)}'>"] if image else []
 
 
 def _item(number: int, title: str, names: tuple[str, ...], files: Mapping[str, bytes]) -> str:

@@ -1,6 +1,7 @@
 """Plots as PNG, drawn off-screen. Only this module imports matplotlib, and only when it draws."""
 
 import io
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -24,3 +25,8 @@ def drawn_png(draw: Callable[[Any], None], size: tuple[float, float], font_size:
         picture = io.BytesIO()
         figure.savefig(picture, format="png", metadata={"Software": None})
     return picture.getvalue()
+
+
+def png_url(image: bytes) -> str:
+    """Return a URL that holds a PNG file, so that the page that shows it needs no other."""
+    return "data:image/png;base64," + b64encode(image).decode()
