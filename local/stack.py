@@ -57,10 +57,11 @@ class Stack:
             "PREFECT_HOME": f"{state}/prefect",
             "PREFECT_PROFILES_PATH": f"{state}/prefect/profiles.toml",
             "PREFECT_API_URL": f"{self.url('prefect')}/api",
+            "PREFECT_UI_API_URL": "/api",  # the UI also works as http://localhost, through a tunnel and behind a proxy
             "PREFECT_RESULTS_LOCAL_STORAGE_PATH": f"{state}/results",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
-            # Any web page that is open in a browser can reach a port of this machine: it must not read responses.
+            # Any page that is open in a browser can reach a port of this machine: see `runtime/foreign_pages.py`.
             "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": self.url("prefect"),
             "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
             "PREFECT_WORKER_QUERY_SECONDS": "0.5",

@@ -10,7 +10,16 @@ from pathlib import Path
 
 from deployments.state import ROOT, state_folder
 from local.processes import StackError, free_port, interrupts_ignored, start_lock, start_process, wait_until_ready
-from local.stack import DECISIONS_KEY, MODELS_KEY, WARM_PROCESS_SOCKET, Stack, find_stack, public_key_line, save_stack
+from local.stack import (
+    DECISIONS_KEY,
+    MODELS_KEY,
+    WARM_PROCESS_SOCKET,
+    Stack,
+    find_stack,
+    public_key_line,
+    save_stack,
+)
+from runtime.foreign_pages import parse_address
 from runtime.keys import create_key
 
 PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000, "endpoints": 8080, "gateway": 8090}
@@ -78,19 +87,33 @@ def _start_processes(stack: Stack, say: Callable[[str], None]) -> Stack:
 def _commands(stack: Stack) -> dict[str, list[str]]:
     state, ports = stack.state_folder, stack.ports
     module = [sys.executable, "-m"]
-    local = ["--host", "127.0.0.1", "--port"]
+    prefect, mlflow, endpoints = map(_declared_addresses, ("prefect", "mlflow", "endpoints"))
+    names = ["localhost:*", "127.0.0.1:*", *(address.partition("://")[2] for address in mlflow)]
     return {
-        "prefect": [*module, "local.prefect_server", *local, str(ports["prefect"])],
+        "prefect": [*module, "local.prefect_server", "--port", str(ports["prefect"]),
+                    *(f"--address={address}" for address in prefect)],
         # One worker process: several that open a new database at the same time break it permanently.
-        "mlflow": [*module, "mlflow", "server", *local, str(ports["mlflow"]), "--workers", "1",
-                   "--backend-store-uri", f"sqlite:///{state}/mlflow.db",
+        "mlflow": [*module, "mlflow", "server", "--host", "127.0.0.1", "--port", str(ports["mlflow"]), "--workers", "1",
+                   "--uvicorn-opts", "--http local.mlflow_server:GuardedProtocol", "--allowed-hosts", ",".join(names),
+                   "--cors-allowed-origins", ",".join(mlflow), "--backend-store-uri", f"sqlite:///{state}/mlflow.db",
                    "--artifacts-destination", os.environ.get("RATCHET_ARTIFACTS", f"{state}/artifacts")],
         "endpoints": [*module, "services.model_server", "--port", str(ports["endpoints"]),
                       "--state", f"{state}/endpoints", "--token-file", f"{state}/endpoints/token",
-                      "--trusted-key", public_key_line(state / MODELS_KEY), "--dashboards", f"{state}/dashboards"],
+                      "--trusted-key", public_key_line(state / MODELS_KEY), "--dashboards", f"{state}/dashboards",
+                      *(f"--address={address}" for address in endpoints)],
         "worker": [*module, "local.worker"],
         "gateway": [*module, "services.gateway", "serve", "--port", str(ports["gateway"])],
     }  # fmt: skip
+
+
+def _declared_addresses(name: str) -> list[str]:
+    """Return the addresses besides the loopback ones by which browsers reach a server. Raises StackError."""
+    variable = f"RATCHET_{name.upper()}_ADDRESSES"
+    addresses = os.environ.get(variable, "").split()
+    try:
+        return [address for address in addresses if parse_address(address)]
+    except ValueError as cause:
+        raise StackError(f"the variable {variable}: {cause}") from cause
 
 
 def _supports_warm_process(state: Path) -> bool:

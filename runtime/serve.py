@@ -38,6 +38,7 @@ from fastapi.responses import Response
 from runtime import scoring
 from runtime.admission import admit_model, pinned_keys
 from runtime.digests import folder_digest
+from runtime.foreign_pages import ForeignPageGuard
 from runtime.web import add_json_error_handlers, json_response, read_body
 
 
@@ -94,9 +95,11 @@ def main() -> int:
     logging.info("model %s loaded in %.2f s", model.version, model.load_seconds)
     host = os.environ.get("RATCHET_BIND_HOST", "0.0.0.0")  # noqa: S104 - a container is reached from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
+    app = create_app(model, os.environ.get("RATCHET_ENTITY_COLUMN", ""))
     uvicorn.run(
-        create_app(model, os.environ.get("RATCHET_ENTITY_COLUMN", "")),
+        ForeignPageGuard(app) if host in ("127.0.0.1", "localhost", "::1") else app,  # no browser reaches a container
         host=host,
+        proxy_headers=False,
         port=port,
         access_log=False,
         log_level="warning",

@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, field_validator
+
+from runtime.foreign_pages import parse_address
 
 Permission = Literal["view", "decide"]
 
@@ -55,6 +57,13 @@ class GatewaySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     address: str = Field(default="", description="Public URL of the gateway: https://ratchet.example.com.")
+    other_addresses: tuple[str, ...] = Field(
+        default=(), description="Further URLs by which it is reached, such as one for webhooks alone."
+    )
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        default=(),
+        description="Addresses or networks of proxies whose X-Forwarded-For is believed; not even this machine is one.",
+    )
     session_hours: float = Field(default=8.0, gt=0, le=24, description="Hours after which people sign in again.")
     idle_minutes: float = Field(
         default=60.0, gt=0, le=1440, description="Minutes without a request after which people sign in again."
@@ -72,6 +81,18 @@ class GatewaySettings(BaseModel):
         if address and (not is_secure_url(address) or address.endswith("/")):
             raise ValueError("an address is https://host, without a slash at its end; http:// only on 127.0.0.1")
         return address
+
+    @field_validator("address", "other_addresses")
+    @classmethod
+    def _addresses(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for address in filter(None, [given] if isinstance(given, str) else given):
+            parse_address(address)
+        return given
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All declared URLs of the gateway."""
+        return tuple(filter(None, (self.address, *self.other_addresses)))
 
 
 def is_secure_url(text: str) -> bool:

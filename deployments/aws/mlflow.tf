@@ -4,6 +4,7 @@ locals {
   mlflow_name    = "${var.name}-${var.environment}"
   mlflow_managed = var.mlflow == "managed" && var.endpoint == ""
   mlflow_service = var.mlflow == "service" && local.worker
+  mlflow_host    = "mlflow.${var.name}-${var.environment}.internal:5000"
 }
 
 data "aws_iam_policy_document" "mlflow" {
@@ -55,7 +56,7 @@ resource "aws_ecs_task_definition" "mlflow" {
     image        = local.image
     essential    = true
     entryPoint   = []
-    command      = ["sh", "-c", "mlflow db upgrade \"$DATABASE\" && exec mlflow server --host 0.0.0.0 --port 5000 --workers 1 --backend-store-uri \"$DATABASE\" --artifacts-destination s3://${aws_s3_bucket.lake.bucket}/mlflow"]
+    command      = ["sh", "-c", "mlflow db upgrade \"$DATABASE\" && exec mlflow server --host 0.0.0.0 --port 5000 --workers 1 --allowed-hosts ${local.mlflow_host} --cors-allowed-origins http://${local.mlflow_host} --backend-store-uri \"$DATABASE\" --artifacts-destination s3://${aws_s3_bucket.lake.bucket}/mlflow"]
     portMappings = [{ containerPort = 5000, protocol = "tcp" }]
     secrets      = [{ name = "DATABASE", valueFrom = var.mlflow_database_secret_arn }]
     logConfiguration = {

@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from werkzeug.datastructures import EnvironHeaders
+
 from local.sagemaker import page, shapes
 from local.sagemaker.aws import AwsClients
 from local.sagemaker.errors import ApiError, NotImplementedLocally
 from local.sagemaker.invocations import CUSTOM_ATTRIBUTES_HEADER, FORWARDED_HEADERS
 from local.sagemaker.operations import OPERATIONS, Operations
 from local.sagemaker.settings import Settings
+from runtime.foreign_pages import AllowedAddresses
 
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
@@ -22,6 +25,7 @@ Wsgi = Callable[[Environ, StartResponse], Iterable[bytes]]
 HttpResult = tuple[int, list[tuple[str, str]], bytes]
 LOCAL_SERVICES = ("sagemaker",)
 JSON_HEADER = ("Content-Type", "application/x-amz-json-1.1")
+_ADDRESSES = AllowedAddresses()
 _CREDENTIAL = re.compile(r"Credential=[^/]*/\d{8}/([^/]+)/([^/]+)/aws4_request")
 _INVOCATION = re.compile(r"/endpoints/([^/]+)/invocations")
 
@@ -36,11 +40,13 @@ class SageMakerApplication:
         """Handle one request."""
         path = environ.get("PATH_INFO", "")
         target = environ.get("HTTP_X_AMZ_TARGET", "")
+        if reason := _page_refusal(environ):
+            start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+            return [reason.encode()]
         region, service = _signed_scope(environ)
         if not (path.startswith("/_local") or target.startswith("SageMaker.") or service in LOCAL_SERVICES):
             return self._moto(environ, start_response)
         try:
-            _refuse_browsers(environ, reading=path.startswith("/_local") and environ["REQUEST_METHOD"] == "GET")
             status, headers, body = self._answer(environ, path, target, region)
         except ApiError as refused:
             status, headers, body = _error_result(refused)
@@ -104,11 +110,10 @@ def _signed_scope(environ: Environ) -> tuple[str, str]:
     return (match[1], match[2]) if match else ("", "")
 
 
-def _refuse_browsers(environ: Environ, *, reading: bool) -> None:
-    """Refuse requests that a web page could send: jobs run commands, and any open page can reach this port."""
-    host = environ.get("HTTP_HOST", "").rsplit(":", 1)[0]
-    if host not in ("127.0.0.1", "localhost") or ("HTTP_ORIGIN" in environ and not reading):
-        raise ApiError("AccessDenied", "requests of web pages, or for other hosts than 127.0.0.1, are refused", 403)
+def _page_refusal(environ: Environ) -> str:
+    """Return why the request of a foreign page is refused, "" for others: jobs run commands, moto's S3 holds models."""
+    headers = ((name.encode("latin-1"), value.encode("latin-1")) for name, value in EnvironHeaders(environ))
+    return _ADDRESSES.refusal(environ["REQUEST_METHOD"], headers)
 
 
 def _header(environ: Environ, name: str) -> str | None:

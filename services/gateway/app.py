@@ -6,7 +6,7 @@ inbox.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from blocks.common.errors import PortError
 from blocks.inbox.base import Inbox, InboxNote, IncomingDelivery, Receipt
 from deployments.secret_store import SecretStore, SecretUnavailable
+from runtime.foreign_pages import ForeignPageGuard
 from services.gateway.ingest import (
     INVALID_SIGNATURE_RESPONSE,
     UnreadableDelivery,
@@ -59,8 +60,9 @@ def create_app(
     in_flight: InFlightDeliveries | None = None,
     approvals_router: APIRouter | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    addresses: Sequence[str] = (),
 ) -> FastAPI:
-    """Return the application. `on_accepted` is called after each new delivery."""
+    """Return the application. `on_accepted` is called after each new delivery; `addresses`: as `ForeignPageGuard`."""
     bounds, deliveries = limits or RequestLimits(), in_flight or InFlightDeliveries()
     handler = _WebhookHandler(inbox, triggers, secret_store, bounds, clock)
 
@@ -70,6 +72,7 @@ def create_app(
         handler.close()
 
     app = FastAPI(title="Ratchet gateway", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(ForeignPageGuard, addresses=addresses)
     if approvals_router is not None:
         app.include_router(approvals_router)
 

@@ -3,11 +3,12 @@
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
+from pydantic import IPvAnyNetwork
 
 from blocks.environment import Environment
 from blocks.inbox.base import Inbox
@@ -67,9 +68,13 @@ def serve(
         thread.start()
     host, port = listener.getsockname()[:2]
     print(f"gateway on http://{host}:{port}", flush=True)
-    app = create_app(inbox, triggers, secret_store, limits, accepted.set, in_flight, create_router(context))
+    settings = env().gateway
+    router = create_router(context)
+    app = create_app(
+        inbox, triggers, secret_store, limits, accepted.set, in_flight, router, addresses=settings.addresses
+    )
     try:
-        uvicorn.Server(uvicorn_config(app)).run(sockets=[listener])
+        uvicorn.Server(uvicorn_config(app, settings.trusted_proxies)).run(sockets=[listener])
     finally:
         stop.set()
         accepted.set()
@@ -78,11 +83,16 @@ def serve(
             thread.join(timeout=5)
 
 
-def uvicorn_config(app: FastAPI) -> uvicorn.Config:
-    """Return uvicorn's settings: bounded connections, and no access log, so that clients cannot fill the disk."""
+def uvicorn_config(app: FastAPI, trusted_proxies: Sequence[IPvAnyNetwork] = ()) -> uvicorn.Config:
+    """Return uvicorn's settings: bounded connections, and no access log, so that clients cannot fill the disk.
+
+    A client's address, which limits and notes use, comes from X-Forwarded-For only when one of the proxies sends it.
+    """
     return uvicorn.Config(
         app,
         http=HeaderTimeoutProtocol,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=[str(network) for network in trusted_proxies],  # instead of $FORWARDED_ALLOW_IPS
         access_log=False,
         log_level="warning",
         server_header=False,

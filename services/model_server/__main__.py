@@ -46,6 +46,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="public key whose models are loaded; without one, no model is",
     )
     parser.add_argument("--load-seconds", type=float, default=60.0, help="seconds that a model may take to load")
+    parser.add_argument(
+        "--address", action="append", default=[], help="URL of a reverse proxy in front; may be repeated"
+    )
     parser.add_argument("--dashboards", type=Path, help="folder of the pages under /dashboards/; default: no pages")
     return parser.parse_args(arguments)
 
@@ -63,8 +66,10 @@ def _serve(options: argparse.Namespace, token: str, listener: socket.socket) -> 
     from services.model_server.server import create_app
 
     fleet = ServedEndpoints(options.state, options.load_seconds, options.trusted_key)
-    app = create_app(fleet, token, dashboards=options.dashboards)
-    config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
+    app = create_app(fleet, token, dashboards=options.dashboards, addresses=options.address)
+    config = uvicorn.Config(
+        app, access_log=False, log_level="warning", timeout_graceful_shutdown=5, proxy_headers=False
+    )
     print(f"model server on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -16,10 +16,10 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from blocks.records.traffic import TrafficInterval
+from runtime.foreign_pages import ForeignPageGuard
 from runtime.inference_log import InferenceLog
 from runtime.web import add_json_error_handlers, error_response, json_response, read_body
 from services.model_server.endpoints import EndpointSlot, ServedEndpoints
@@ -86,11 +86,12 @@ def create_app(
     log: InferenceLog | None = None,
     dashboards: Path | None = None,
     clock: Callable[[], float] = time.time,
+    addresses: Sequence[str] = (),
 ) -> FastAPI:
     """Return the application over the endpoints. Changes need the token; the log is in the endpoints' folder.
 
     `dashboards` is a folder of pages that are served unchanged; None: no pages. `clock` says in which hour and minute
-    a request is counted, in seconds since 1970.
+    a request is counted, in seconds since 1970. `addresses` are those of `ForeignPageGuard`.
     """
     log = log or InferenceLog(fleet.folder / "log")
     meter = TrafficCounter(fleet.folder / "traffic", clock)
@@ -108,7 +109,7 @@ def create_app(
 
     app = FastAPI(title="Ratchet model server", description=__doc__, version="1", lifespan=lifespan)
     app.add_middleware(AdminGuard, token=token)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "::1"])
+    app.add_middleware(ForeignPageGuard, addresses=addresses)
     add_json_error_handlers(app)
     _add_status_routes(app, fleet, log, meter)
     _add_invocation_routes(app, fleet, pool, log, meter)

@@ -97,8 +97,7 @@ def bench(database: str, *, with_prefect: bool = True) -> Iterator[Bench]:
         (it.state / "triggers.yaml").write_text(RULES)
         try:
             if with_prefect:
-                command = [sys.executable, "-m", "local.prefect_server", "--host", "127.0.0.1",
-                           "--port", str(ports["prefect"])]  # fmt: skip
+                command = [sys.executable, "-m", "local.prefect_server", "--port", str(ports["prefect"])]
                 # No worker starts the runs, and marking thousands of them as late locks SQLite for minutes.
                 variables = {**it.variables, "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false"}
                 server = start_process(

@@ -210,6 +210,13 @@ def test_the_token_stays_the_same_from_start_to_start(state: Path, failed: str) 
     assert (state / "endpoints" / "token").read_text() == token
 
 
+def test_an_address_that_is_none_starts_nothing(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATCHET_MLFLOW_ADDRESSES", "https://mlflow.example.com mlflow.example.com")
+    with pytest.raises(StackError, match="RATCHET_MLFLOW_ADDRESSES: 'mlflow.example.com' is not the address"):
+        up(print, state)
+    assert not (state / "logs").exists()
+
+
 def test_a_state_folder_that_was_there_is_closed_to_others_too(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state.mkdir(mode=0o755)
     monkeypatch.setenv("PYTHONHOME", "/nowhere")

@@ -475,6 +475,8 @@ def test_the_container_folder_alone_serves_by_sagemakers_contract(tmp_path: Path
         assert httpx.post(url, content=with_key, headers=kind, timeout=60).status_code == 200
         without_zone = with_key.replace("+02:00", "")
         assert httpx.post(url, content=without_zone, headers=kind, timeout=60).status_code == 400
+        foreign = httpx.post(url, content=REQUEST, headers={**kind, "origin": "http://evil.example"}, timeout=60)
+        assert foreign.status_code == 403
         process.terminate()
         assert process.wait(60) in (0, -15)
     finally:

@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 
@@ -10,6 +10,7 @@ import httpx
 import pytest
 import uvicorn
 
+from blocks.common.gateway_settings import GatewaySettings
 from blocks.inbox.fake import FakeInbox
 from deployments.secret_store import SecretStore
 from services.gateway.app import create_app
@@ -37,10 +38,13 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 @contextmanager
-def served(body_seconds: float = PATIENT) -> Iterator[int]:
+def served(body_seconds: float = PATIENT, inbox: FakeInbox | None = None, proxies: Sequence[str] = ()) -> Iterator[int]:
     """Serve the app, and yield its port."""
     limits = RequestLimits(body_seconds=body_seconds, inbox_seconds=PATIENT)
-    server = uvicorn.Server(uvicorn_config(create_app(FakeInbox(), triggers(), SecretStore(VARIABLES), limits)))
+    app = create_app(inbox or FakeInbox(), triggers(), SecretStore(VARIABLES), limits)
+    server = uvicorn.Server(
+        uvicorn_config(app, GatewaySettings.model_validate({"trusted_proxies": proxies}).trusted_proxies)
+    )
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -81,7 +85,7 @@ def answer_to(connection: socket.socket, drops: Iterable[bytes] = ()) -> bytes:
     ("sent", "drops"),
     [
         (b"", ()),
-        (b"POST /hooks/github HTTP/1.1\r\nhost: x\r\n", ()),
+        (b"POST /hooks/github HTTP/1.1\r\nhost: localhost\r\n", ()),
         (b"POST /", repeat(b"x")),
         (b"", repeat(b"\r\n")),
     ],
@@ -99,7 +103,7 @@ def test_who_never_ends_the_headers_is_hung_up_on(
 
 def test_a_second_request_on_a_connection_has_the_same_end(head: Callable[[float], None]) -> None:
     with served() as port, connected(port) as connection:
-        connection.sendall(b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n")
+        connection.sendall(b"GET /ping HTTP/1.1\r\nhost: localhost\r\n\r\n")
         found = b""
         while b'{"gateway":"up"}' not in found:
             chunk = connection.recv(65_536)
@@ -113,7 +117,7 @@ def test_a_second_request_on_a_connection_has_the_same_end(head: Callable[[float
 @pytest.mark.usefixtures("head")
 def test_a_body_that_drops_in_is_answered_408_and_hung_up_on() -> None:
     with served(body_seconds=IMPATIENT) as port, connected(port) as connection:
-        connection.sendall(b"POST /hooks/github HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
+        connection.sendall(b"POST /hooks/github HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n")
         assert answer_to(connection, repeat(b"x")).startswith(b"HTTP/1.1 408")
 
 
@@ -127,3 +131,32 @@ def test_one_who_is_slow_does_not_hold_up_the_others() -> None:
         slow.settimeout(0.0)
         with pytest.raises(BlockingIOError):  # it is still connected
             slow.recv(1)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "seen"),
+    [
+        ([], "203.0.113.9", "127.0.0.1"),
+        (["10.0.0.0/8", "::1"], "203.0.113.9", "127.0.0.1"),
+        (["127.0.0.1"], "203.0.113.9", "203.0.113.9"),
+        (["127.0.0.0/8"], "198.51.100.1, 203.0.113.9", "203.0.113.9"),
+        (["127.0.0.1", "203.0.113.9"], "198.51.100.1, 203.0.113.9", "198.51.100.1"),
+    ],
+)
+def test_a_forwarded_address_is_believed_from_declared_proxies_alone(
+    proxies: list[str], forwarded: str, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address counts failed sign-ins and is noted: one who chooses it locks others out, and hides."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    inbox, forged = FakeInbox(), hook("github", "push", push()).but(x_hub_signature_256="sha256=00")
+    sent = forged.and_also("x-forwarded-for", forwarded).and_also("x-real-ip", "192.0.2.1")
+    with served(inbox=inbox, proxies=proxies) as port:
+        url = f"http://127.0.0.1:{port}/hooks/github"
+        assert httpx.post(url, content=sent.body, headers=sent.raw, timeout=120).status_code == 401
+    assert [note.text.rpartition("from ")[2] for note in inbox.notes()] == [seen]
+
+
+@pytest.mark.parametrize("proxy", ["*", "proxy.example.com", "10.0.0.1/8", ""])
+def test_a_proxy_is_declared_by_address_or_network(proxy: str) -> None:
+    with pytest.raises(ValueError, match="trusted_proxies"):
+        GatewaySettings.model_validate({"trusted_proxies": [proxy]})

@@ -404,7 +404,7 @@ def test_a_block_that_cannot_be_read_is_told_apart_from_none() -> None:
     rules = triggers("senders: {github: {secrets: [block:hook]}}\nrepositories: []\n")
     for block, status in ((away, 503), (none, 401), (lambda _: SECRET, 200)):
         gateway = Gateway()
-        gateway.app = create_app(gateway.inbox, rules, SecretStore({}, block), PATIENT)
+        gateway.app = create_app(gateway.inbox, rules, SecretStore({}, block), PATIENT, addresses=["http://gateway"])
         assert [answer.status_code for answer in gateway.send(G)] == [status]
 
 

@@ -76,7 +76,7 @@ def test_pages_are_only_read(client: TestClient, method: str, folder: Path) -> N
 
 
 def test_another_host_name_is_refused(client: TestClient) -> None:
-    assert client.get("/dashboards/churn", headers={"host": "evil.example"}).status_code == 400
+    assert client.get("/dashboards/churn", headers={"host": "evil.example"}).status_code == 403
 
 
 def test_links_folders_pipes_and_huge_files_are_no_pages(folder: Path) -> None:

@@ -239,7 +239,7 @@ def test_a_full_disk_leaves_the_live_version(local: Local, monkeypatch: pytest.M
 def test_unknown_endpoints_and_foreign_host_names_are_refused(local: Local) -> None:
     assert local.ask("nobody").status_code == 404
     assert local.client.get("/endpoints/nobody").status_code == 404
-    assert local.client.get("/endpoints", headers={"host": "evil.example"}).status_code == 400
+    assert local.client.get("/endpoints", headers={"host": "evil.example"}).status_code == 403
 
 
 @pytest.mark.slow

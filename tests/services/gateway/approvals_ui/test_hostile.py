@@ -116,7 +116,8 @@ def test_who_came_for_a_request_is_brought_to_it(office: Office) -> None:
 def test_a_link_in_a_message_leads_on_with_the_cookie_that_browsers_keep_back(office: Office) -> None:
     """SameSite=Strict: the first request from another site lacks the cookie, the next one from our own page has it."""
     request = office.ask()
-    answer = office.client.get(f"/approvals/{request.id}", headers={"sec-fetch-site": "cross-site"})
+    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    answer = office.client.get(f"/approvals/{request.id}", headers=link)
     assert answer.status_code == 401
     assert f'content="0; url=/approvals/{request.id}"' in answer.text
     again = office.client.get(f"/approvals/{request.id}", headers={"sec-fetch-site": "same-origin"})
