@@ -54,8 +54,10 @@ def git(*arguments: str, folder: Path, token: str = "", seconds: float = GIT_SEC
     raise kind(f"git {arguments[0]} failed: {error or f'exit code {done.returncode}'}")
 
 
-_UNSAFE_GIT_VARIABLES = re.compile(r"GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_.*|NAMESPACE|CONFIG.*)")
-"""Variables that are not passed to git: they would point it at another repository or at unreviewed settings."""
+_UNSAFE_GIT_VARIABLES = re.compile(
+    r"GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_.*|NAMESPACE|CONFIG.*)|PREFECT_API_(AUTH_STRING|KEY)"
+)
+"""Variables that are not passed to git: of another repository, of unreviewed settings, and Prefect's credentials."""
 
 
 def _git_environment(token: str) -> Mapping[str, str]:

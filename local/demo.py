@@ -214,6 +214,8 @@ def print_summary(story: DemoRun) -> None:
     places = {"prefect": "runs, forms, artifacts", "mlflow": "experiments, models", "endpoints": "deployed versions"}
     for name, what in places.items():
         story.console.print(f"  {name:<10} {story.stack.url(name)}   {what}", highlight=False)
+    secret = f"  {'':<10} Prefect's UI asks once for this secret: {story.stack.prefect_secret}"
+    story.console.print(secret, highlight=False, soft_wrap=True, markup=False)
     page = f"{story.stack.url('endpoints')}/dashboards/churn"
     file = story.stack.state_folder / "dashboards" / "churn.html"
     note = "monitoring history with the drift alert" if file.exists() else "not rendered: see the runs' warnings"

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 STACK_STOPPED = "the stack does not run; start it with: make up"
 WARM_PROCESS_SOCKET = "warm.sock"
 DECISIONS_KEY, MODELS_KEY = Path("keys") / "decisions.pem", Path("keys") / "models.pem"
+PREFECT_SECRET = Path("keys") / "prefect-api"
+"""File with the secret of the embedded Prefect server's API, `ratchet:…`: user and password of HTTP Basic."""
+
+PROFILE_SETTINGS = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,12 @@ class Stack:
     def url(self, name: str) -> str:
         """Return the address of `prefect`, `mlflow`, `endpoints` or `gateway`."""
         return f"http://127.0.0.1:{self.ports[name]}"
+
+    @property
+    def prefect_secret(self) -> str:
+        """The secret that Prefect's UI and API ask for; "" before the first start."""
+        file = self.state_folder / PREFECT_SECRET
+        return file.read_text(encoding="ascii") if file.exists() else ""
 
     @property
     def running(self) -> bool:
@@ -57,6 +67,7 @@ class Stack:
             "PREFECT_HOME": f"{state}/prefect",
             "PREFECT_PROFILES_PATH": f"{state}/prefect/profiles.toml",
             "PREFECT_API_URL": f"{self.url('prefect')}/api",
+            "PREFECT_API_AUTH_STRING": self.prefect_secret,
             "PREFECT_UI_API_URL": "/api",  # the UI also works as http://localhost, through a tunnel and behind a proxy
             "PREFECT_RESULTS_LOCAL_STORAGE_PATH": f"{state}/results",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -122,6 +133,15 @@ def save_stack(stack: Stack) -> None:
     write_text_atomically(stack.state_folder / "stack.json", json.dumps(content, indent=2))
 
 
+def save_prefect_profile(stack: Stack) -> None:
+    """Write address and secret into the profile that `prefect` commands use with `PREFECT_HOME` set."""
+    variables = stack.environment_variables()
+    file = Path(variables["PREFECT_PROFILES_PATH"])
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    values = [f'{name} = "{variables[name]}"' for name in PROFILE_SETTINGS]
+    write_text_atomically(file, "\n".join(['active = "ratchet"', "[profiles.ratchet]", *values, ""]), mode=0o600)
+
+
 def stack_text(stack: Stack | None) -> str:
     """Return state, address and log of each process, one per line."""
     if stack is None or not stack.processes:
@@ -134,6 +154,8 @@ def stack_text(stack: Stack | None) -> str:
     lines.append(
         f"{'dashboards':<17} {stack.url('endpoints')}/dashboards/    files: {stack.state_folder / 'dashboards'}"
     )
+    lines.append(f"{'prefect secret':<17} {stack.prefect_secret}    its UI asks for it once")
+    lines.append(f"{'prefect commands':<17} export PREFECT_HOME={stack.state_folder}/prefect")
     if "gateway" in stack.ports:
         lines.append(f"{'approvals':<17} {stack.url('gateway')}/approvals    accounts: docs/approvals.md")
     return "\n".join(lines)

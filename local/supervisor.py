@@ -13,10 +13,12 @@ from local.processes import StackError, free_port, interrupts_ignored, start_loc
 from local.stack import (
     DECISIONS_KEY,
     MODELS_KEY,
+    PREFECT_SECRET,
     WARM_PROCESS_SOCKET,
     Stack,
     find_stack,
     public_key_line,
+    save_prefect_profile,
     save_stack,
 )
 from runtime.foreign_pages import parse_address
@@ -41,11 +43,14 @@ def up(say: Callable[[str], None] = print, state: Path | None = None) -> Stack:
             return saved
         if saved:
             _stop_processes(saved)
-        _create_token(folder / "endpoints" / "token")
+        _create_secret(folder / "endpoints" / "token")
+        _create_secret(folder / PREFECT_SECRET, "ratchet:")  # user and password of HTTP Basic authentication
         create_key(folder / DECISIONS_KEY, "ed25519")
         create_key(folder / MODELS_KEY, "p256")
         with start_lock(say):
-            return _start_processes(Stack(folder, _choose_ports(saved)), say)
+            chosen = Stack(folder, _choose_ports(saved))
+            save_prefect_profile(chosen)
+            return _start_processes(chosen, say)
 
 
 def down(state: Path | None = None) -> bool:
@@ -61,7 +66,7 @@ def _start_processes(stack: Stack, say: Callable[[str], None]) -> Stack:
     def begin(stack: Stack, name: str, command: list[str]) -> Stack:
         log = stack.state_folder / "logs" / f"{name}.log"
         loads_models = name == "endpoints"
-        variables = _minimal_environment() if loads_models else stack.environment_variables()
+        variables = _minimal_environment() if loads_models else _environment(stack, name)
         process = start_process(name, command, environment=variables, folder=ROOT, log=log, inherit=not loads_models)
         extended = Stack(stack.state_folder, stack.ports, (*stack.processes, process))
         save_stack(extended)
@@ -116,6 +121,14 @@ def _declared_addresses(name: str) -> list[str]:
         raise StackError(f"the variable {variable}: {cause}") from cause
 
 
+def _environment(stack: Stack, name: str) -> dict[str, str]:
+    """Return the variables of a process; only those that call Prefect get its API secret."""
+    variables = stack.environment_variables()
+    if name == "prefect":
+        return variables | {"PREFECT_SERVER_API_AUTH_STRING": variables["PREFECT_API_AUTH_STRING"]}
+    return variables if name in ("worker", "gateway") else variables | {"PREFECT_API_AUTH_STRING": ""}
+
+
 def _supports_warm_process(state: Path) -> bool:
     """Whether the warm process can be used: on Linux, if the socket's path has fewer than 108 bytes."""
     return sys.platform == "linux" and len(f"{state}/{WARM_PROCESS_SOCKET}".encode()) < 108
@@ -142,11 +155,12 @@ def _minimal_environment() -> dict[str, str]:
     }
 
 
-def _create_token(path: Path) -> None:
+def _create_secret(path: Path, user: str = "") -> None:
+    """Write a random secret, for the owner only, unless there is one."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as stream:
-            stream.write(secrets.token_urlsafe(32))
+            stream.write(f"{user}{secrets.token_urlsafe(32)}")
 
 
 @contextmanager

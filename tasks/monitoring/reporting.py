@@ -26,6 +26,7 @@ from tasks.monitoring.rules.findings import MonitoringRules
 from tasks.monitoring.rules.report import monitoring_markdown
 from tasks.notification.rules.story import is_alert_open
 from tasks.shared.alerts import alert_cause, emit_alert, model_owner
+from tasks.shared.programs import environment_without_credentials
 from tasks.shared.records import AlertEvent, MonitoringResult
 from tasks.shared.reports import create_image_artifact, create_link_artifact, create_markdown_artifact
 from tasks.shared.rules import sql
@@ -46,7 +47,10 @@ def run_evidently(folder: Path) -> bool:
     """
     command = [sys.executable, "-I", "-S", str(_FORK), "tasks.monitoring.rules.evidently_report", str(folder)]
     try:
-        done = subprocess.run(command, cwd=_ROOT, capture_output=True, timeout=EVIDENTLY_TIMEOUT_SECONDS, check=False)
+        done = subprocess.run(
+            command, cwd=_ROOT, env=environment_without_credentials(), capture_output=True,
+            timeout=EVIDENTLY_TIMEOUT_SECONDS, check=False,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         return False
     if done.returncode:

@@ -11,6 +11,7 @@ from typing import Any
 
 from runtime.digests import text_digest
 from tasks.shared.models import ROOT
+from tasks.shared.programs import environment_without_credentials
 from tasks.shared.rules.refusal import Refusal
 
 LOCK_FILE = ROOT / "requirements" / "requirements.lock"
@@ -35,7 +36,9 @@ def bill_of_materials(scratch: Path) -> dict[str, Any]:
         beside = cached.with_suffix(f".{os.getpid()}")
         options = ["--output-format", "JSON", "--spec-version", "1.6", "--output-reproducible", "--no-validate"]
         command = [sys.executable, "-m", "cyclonedx_py", "environment", *options, "-o", str(beside), sys.executable]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=environment_without_credentials(), capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise Refusal(
                 "the bill of materials cannot be made",
@@ -58,7 +61,7 @@ def install_lock_file(lock: Path, work: Path) -> str:
         [str(uv), "pip", "sync", "--quiet", "--system-certs", "--python", str(python), "--require-hashes", str(lock)],
     ]
     for step in steps:
-        done = subprocess.run(step, capture_output=True, text=True, check=False)
+        done = subprocess.run(step, env=environment_without_credentials(), capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Refusal("the lock file cannot be installed", where="requirements.lock", value=done.stderr[-300:])
     return str(python)

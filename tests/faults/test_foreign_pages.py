@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import psutil
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -246,6 +247,30 @@ def test_no_port_of_the_stack_answers_a_foreign_page(ports: Mapping[str, int]) -
         for path in SOCKETS:
             assert " 101 " not in handshake(port, path, origin="http://evil.example"), (name, path)
             assert " 101 " not in handshake(port, path, host=f"evil.example:{port}"), (name, path)
+
+
+@pytest.mark.stack
+def test_the_prefect_server_opens_to_its_secret_only(stack: Stack) -> None:
+    import httpx
+
+    url = f"{stack.url('prefect')}/api/admin/settings"
+    user, _, password = stack.prefect_secret.partition(":")
+    assert (stack.state_folder / "keys" / "prefect-api").stat().st_mode & 0o077 == 0
+    assert httpx.get(url, timeout=60).status_code == 401
+    assert httpx.get(url, auth=(user, "wrong"), timeout=60).status_code == 401
+    assert httpx.get(url, auth=(user, password), timeout=60).status_code == 200
+    assert " 101 " in handshake(stack.ports["prefect"], "/api/events/in")  # it closes unless the secret comes first
+
+
+@pytest.mark.stack
+def test_only_processes_that_call_prefect_know_its_secret(stack: Stack) -> None:
+    knowing = set()
+    for each in stack.processes:
+        for process in (leader := psutil.Process(each.pid), *leader.children(recursive=True)):
+            if stack.prefect_secret in "".join(process.environ().values()):
+                knowing.add(each.name)
+            assert stack.prefect_secret not in " ".join(process.cmdline())
+    assert knowing == {"prefect", "worker", "gateway"}
 
 
 # ---- in a browser ----

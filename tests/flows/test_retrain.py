@@ -1,6 +1,7 @@
 """The README's story as a user runs it: over the API, through the worker, on real data."""
 
 import json
+from base64 import b64encode
 from html import unescape
 from pathlib import Path
 
@@ -185,8 +186,10 @@ def files_of(run_id: str, under: str) -> set[str]:
 
 def csrf(stack: Stack) -> dict[str, str]:
     """Return the headers that the server requires of a browser."""
-    token = httpx.get(f"{stack.url('prefect')}/api/csrf-token", params={"client": "tests"}, timeout=60).json()
-    return {"Prefect-Csrf-Token": token["token"], "Prefect-Csrf-Client": "tests"}
+    secret = {"Authorization": f"Basic {b64encode(stack.prefect_secret.encode()).decode()}"}
+    address = f"{stack.url('prefect')}/api/csrf-token"
+    token = httpx.get(address, params={"client": "tests"}, headers=secret, timeout=60).json()
+    return {"Prefect-Csrf-Token": token["token"], "Prefect-Csrf-Client": "tests", **secret}
 
 
 def test_an_experiment_reads_no_holdout_and_its_best_parameters_train(stack: Stack, tmp_path: Path) -> None:

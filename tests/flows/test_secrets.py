@@ -2,6 +2,7 @@
 
 import mmap
 import subprocess
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -99,6 +100,11 @@ def test_secrets_are_found_nowhere_after_a_run_with_failures(
     assert "reader:***@" in failures[2]
     seen.update(shown_by_processes(canaries.ALL))
     seen.update(found_in(stack.state_folder, canaries.ALL))
+    of_prefect = (stack.prefect_secret, b64encode(stack.prefect_secret.encode()).decode())
+    seen.update(shown_by_processes(of_prefect))
+    holders = {str(stack.state_folder / "keys" / "prefect-api"), str(stack.state_folder / "prefect" / "profiles.toml")}
+    places = {place for _, place in found_in(stack.state_folder, of_prefect)}
+    assert places == holders
     held = ledger_dump()
     assert b"second@example.com" in held, "the approval is in it"
     seen.update((secret, "the ledger") for secret in canaries.ALL if secret.encode() in held)

@@ -14,7 +14,7 @@ import pytest
 
 from deployments.state import state_folder
 from local.processes import ManagedProcess, StackError, start_process
-from local.stack import Stack, find_stack, use_running_stack
+from local.stack import Stack, find_stack, save_prefect_profile, use_running_stack
 from local.supervisor import down, up
 from tests.checkout import ROOT
 from tests.fixtures.command_line import ratchet
@@ -203,11 +203,35 @@ def test_state_and_token_are_for_their_owner_alone(state: Path, failed: str) -> 
     assert len(token.read_text()) >= 32
 
 
-def test_the_token_stays_the_same_from_start_to_start(state: Path, failed: str) -> None:
-    token = (state / "endpoints" / "token").read_text()
+def test_token_and_secret_stay_the_same_from_start_to_start(state: Path, failed: str) -> None:
+    files = (state / "endpoints" / "token", state / "keys" / "prefect-api")
+    before = [file.read_text() for file in files]
     with pytest.raises(StackError):
         up(print, state)
-    assert (state / "endpoints" / "token").read_text() == token
+    assert [file.read_text() for file in files] == before
+
+
+def test_prefects_secret_is_for_its_owner_alone_and_status_prints_it(state: Path, failed: str) -> None:
+    secret, profile = state / "keys" / "prefect-api", state / "prefect" / "profiles.toml"
+    assert mode(secret) == mode(profile) == 0o600
+    assert len(secret.read_text()) >= 40 and secret.read_text().startswith("ratchet:")
+    write_down(state, ManagedProcess("worker", os.getpid(), psutil.Process().create_time(), ""))
+    shown = ratchet("status").stdout
+    assert secret.read_text() in shown and f"export PREFECT_HOME={state}/prefect" in shown
+
+
+@pytest.mark.slow
+def test_prefect_commands_find_address_and_secret_in_the_profile(state: Path) -> None:
+    stack = Stack(state, PORTS)
+    (state / "keys").mkdir(parents=True)
+    (state / "keys" / "prefect-api").write_text("ratchet:of-a-test")
+    save_prefect_profile(stack)
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    command = [str(Path(sys.executable).with_name("prefect")), "config", "view", "--show-secrets"]
+    variables = {**others, "PREFECT_HOME": f"{state}/prefect", "COLUMNS": "200"}
+    done = subprocess.run(command, env=variables, cwd=state, capture_output=True, text=True, check=True, timeout=120)
+    assert "PREFECT_API_URL='http://127.0.0.1:14200/api' (from profile)" in done.stdout
+    assert "PREFECT_API_AUTH_STRING='ratchet:of-a-test' (from profile)" in done.stdout
 
 
 def test_an_address_that_is_none_starts_nothing(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
