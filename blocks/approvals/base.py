@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from blocks.approvals.chain import decisions_of
 from blocks.common.errors import Conflict, NotFound
 from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision, ErasureRecord, RefusedAttempt, Waiver
+from blocks.records.identity import may_be_same_person
 from runtime.keys import Signer
 
 
@@ -105,7 +106,7 @@ def find_repeated_decision(decisions: Sequence[Decision], given: Decision, appro
     Raises:
         Conflict: the request is closed, or this person has decided differently or over another digest.
     """
-    own = [each for each in decisions if _same_person(each.by, given.by)]
+    own = [each for each in decisions if may_be_same_person(each.by, given.by)]
     for each in own:
         if (each.approved, each.digest) == (given.approved, given.digest):
             return each
@@ -118,7 +119,3 @@ def find_repeated_decision(decisions: Sequence[Decision], given: Decision, appro
         f"on {standing.at.isoformat()} over digest {standing.digest} ({standing.reason or 'no reason given'}). "
         "The first decision stays; make a new request."
     )
-
-
-def _same_person(one: str, other: str) -> bool:
-    return " ".join(one.casefold().split()) == " ".join(other.casefold().split())

@@ -16,9 +16,9 @@ from datetime import datetime
 from functools import cached_property
 from threading import Semaphore
 
+from blocks.records.identity import mixed_script_word, normalized_name
 from runtime.digests import text_digest
 from services.gateway.approvals_ui.store import ApprovalsStore
-from tasks.approval.rules.people import normalized_name
 from tasks.shared.rules.refusal import Refusal
 
 MIN_LENGTH, MAX_LENGTH = 12, 256
@@ -70,11 +70,14 @@ class Accounts:
         """Create an account, or set a new password and new roles of an existing one and end its sessions.
 
         Raises:
-            Refusal: the name has fewer than 2 letters, there is no role, or the password is too short.
+            Refusal: the name has fewer than 2 letters or a word of mixed scripts, there is no role, or the password is
+                too short.
         """
         key, display_name = normalized_name(name), " ".join(name.split())
         if len(key) < 2 or len(display_name) > 200:
             raise Refusal("an account needs a name of 2 to 200 letters", where="account", value=name)
+        if word := mixed_script_word(name):
+            raise Refusal("the name mixes letters that look alike", where="account", value=word)
         if not roles:
             raise Refusal("an account needs a role", where=f"account {name}", remedy="Give one: --role approver.")
         _check_password_length(password)

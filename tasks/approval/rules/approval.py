@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from blocks.records.approvals import ApprovalRequest, Decision
+from blocks.records.identity import UNKNOWN_HISTORY, mixed_script_word, normalized_name
 from tasks.approval.rules.evidence import text_digest
-from tasks.approval.rules.people import People, normalized_name
+from tasks.approval.rules.people import People
 from tasks.approval.rules.policy import ApprovalRequirements
 from tasks.shared.rules.refusal import Refusal
 
@@ -43,9 +44,10 @@ def check_decider(
         policy: the requirements as configured now. A decision must meet these and the request's own.
 
     Raises:
-        Refusal: the name has fewer than 2 letters or the reason fewer than 3; the request has expired; the
-            four-eyes rule applies and the person is the requester or an author; or the person is revoked, is not
-            an approver, has none of the roles, or was not authenticated.
+        Refusal: the name has fewer than 2 letters or mixes scripts, or the reason has fewer than 3; the request has
+            expired; the four-eyes rule applies and the person may be the requester or an author, or one of these
+            cannot be identified; or the person is revoked, is not an approver, has none of the roles, or was not
+            authenticated.
     """
     where = f"approval request {request.id}"
     _check_name_and_reason(where, decided_by, reason)
@@ -54,13 +56,13 @@ def check_decider(
             "the request has expired", where=where, value=request.expires_at.isoformat(), remedy="Request it again."
         )
     if request.four_eyes or policy.four_eyes:
-        _check_four_eyes(request, decided_by, people, where)
+        _check_four_eyes(request, decided_by, people, where, every_author=policy.require_authentication)
     if people.is_revoked(decided_by):
         raise Refusal(
             "the right of this person to decide is revoked", where=where, value=decided_by, remedy="Ask another person."
         )
     for names in (request.approvers, policy.approvers):
-        if names and not any(people.is_same_person(decided_by, name) for name in names):
+        if names and not any(people.is_named(decided_by, name) for name in names):
             who = ", ".join(names)
             raise Refusal(
                 "this person is not among the approvers", where=where, value=decided_by, remedy=f"Ask one of: {who}."
@@ -144,21 +146,48 @@ def _check_approval_count(decisions: Sequence[Decision], needed: int, people: Pe
 
 
 def _check_name_and_reason(where: str, by: str, reason: str) -> None:
-    if len(normalized_name(by)) < 2:
-        raise Refusal("a decision needs a name of 2 letters or more", where=where, value=by)
+    check_person_name(by, where)
     if len(normalized_name(reason)) < 3:
         raise Refusal("a decision needs a reason of 3 letters or more", where=where, value=reason)
 
 
-def _check_four_eyes(request: ApprovalRequest, by: str, people: People, where: str) -> None:
-    if not normalized_name(request.requested_by):
-        problem = "the request names no requester, so the four-eyes rule cannot be checked"
-        raise Refusal(problem, where=where, remedy="Request approval again.")
+def check_person_name(name: str, where: str) -> None:
+    """Refuse a name of fewer than 2 letters, and one with a word that mixes the letters of several scripts."""
+    if len(normalized_name(name)) < 2:
+        raise Refusal("a decision needs a name of 2 letters or more", where=where, value=name)
+    if word := mixed_script_word(name):
+        remedy = "Write each word of the name in the letters of one script."
+        raise Refusal("the name mixes letters that look alike", where=where, value=word, remedy=remedy)
+
+
+def _check_four_eyes(request: ApprovalRequest, by: str, people: People, where: str, *, every_author: bool) -> None:
+    """Refuse the requester, the authors, and everyone when it is unknown who one of them is.
+
+    Only with `every_author` this includes authors that the checkout does not tell: where names are not proved, four
+    eyes detect mistakes, and a checkout without its history is no mistake.
+    """
+    if not people.is_identified(request.requested_by):
+        problem = "the requester cannot be identified, so the four-eyes rule cannot be checked"
+        remedy = "Request approval again under a name, or declare this one as an alias in [people]."
+        raise Refusal(problem, where=where, value=request.requested_by, remedy=remedy)
+    if not people.is_identified(by):
+        remedy = "Decide under a name of your own, or declare this one as an alias in [people]."
+        raise Refusal("the name does not tell who decides", where=where, value=by, remedy=remedy)
     remedy = "Someone else must decide."
     if people.is_same_person(by, request.requested_by):
         raise Refusal("the requester may not decide", where=where, value=request.requested_by, remedy=remedy)
     if matching := next((author for author in request.authors if people.is_same_person(by, author)), None):
         raise Refusal("an author of the code may not decide", where=where, value=matching, remedy=remedy)
+    for author in request.authors:
+        untold = author.startswith(UNKNOWN_HISTORY)
+        if not people.is_identified(author) and (every_author or not untold):
+            problem = "an author of the code cannot be identified, so the four-eyes rule cannot be checked"
+            remedy = (
+                "Run the worker from a whole clone (git fetch --unshallow) without changes, and request it again."
+                if untold
+                else "Declare whose name this is as an alias in [people]."
+            )
+            raise Refusal(problem, where=where, value=author, remedy=remedy)
 
 
 def _check_digests(request: ApprovalRequest, decision: Decision, evidence_digest: str, where: str) -> None:

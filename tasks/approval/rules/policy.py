@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from blocks.records.approvals import Waiver
-from tasks.approval.rules.people import People, normalized_name
+from blocks.records.identity import mixed_script_word, normalized_name
+from tasks.approval.rules.people import People
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.promotion import leak_gates
 from tasks.shared.rules.refusal import Refusal
@@ -98,7 +99,7 @@ def covering_waivers(
         for name, waiver in waivers.items()
         if waiver.at <= now < waiver.until
         and not _entitlement_problem(waiver, people, policy)
-        and not (policy.four_eyes and people.is_same_person(waiver.waived_by, requested_by))
+        and not (policy.four_eyes and _is_requester(waiver.waived_by, requested_by, people))
     }
     used = []
     for gate in gates:
@@ -109,13 +110,22 @@ def covering_waivers(
     return tuple(dict.fromkeys(used))
 
 
+def _is_requester(name: str, requested_by: str, people: People) -> bool:
+    """Whether it cannot be excluded that the person with this name requested the run."""
+    return people.is_same_person(name, requested_by) or not people.is_identified(requested_by)
+
+
 def _shortened(gates: Sequence[str]) -> str:
     """Return the names of the gates, at most 20."""
     return ", ".join(gates[:20]) + (f" and {len(gates) - 20} more" if len(gates) > 20 else "")
 
 
 def _entitlement_problem(waiver: Waiver, people: People, policy: ApprovalRequirements) -> str:
-    if policy.approvers and not any(people.is_same_person(waiver.waived_by, name) for name in policy.approvers):
+    if mixed_script_word(waiver.waived_by):
+        return "the name mixes letters that look alike"
+    if people.is_revoked(waiver.waived_by):
+        return "the right of this person to decide is revoked"
+    if policy.approvers and not any(people.is_named(waiver.waived_by, name) for name in policy.approvers):
         return "this person is not among the approvers"
     if policy.roles and not people.roles_of(waiver.waived_by) & set(policy.roles):
         return "this person has none of the roles that may decide"

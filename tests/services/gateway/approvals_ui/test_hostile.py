@@ -52,7 +52,7 @@ def test_text_that_is_markup_is_shown_letter_by_letter(office: Office, text: str
         judged=JUDGED.model_copy(update={"reasons": (text,), "metrics": {text: 0.5}, "champion_metrics": {text: 0.4}}),
         trained=TRAINED.model_copy(update={"parameters": {text: text}, "commit": text, "version": text}),
     )
-    request = request_over(shown, id="hostile", requested_by=f"dana {text}", authors=(text,))
+    request = request_over(shown, id="hostile", requested_by=f"dana {text}", authors=(f"bob {text}",))
     office.env.approvals().add_request(request)
     browser = office.signed_in(f"max {text}")
     for page in (browser.get("/approvals"), browser.get("/approvals/hostile")):
@@ -65,7 +65,7 @@ def test_text_that_is_markup_is_shown_letter_by_letter(office: Office, text: str
     assert refused.status_code == 409
     assert "<script" not in refused.text
     assert "</textarea> and more" not in refused.text
-    decide(browser, "hostile", "reject", reason=text)
+    decide(browser, "hostile", "reject", reason=f"no {text}")
     assert "<script" not in browser.get("/approvals/hostile").text
     assert len(office.decisions()) == 1
 
