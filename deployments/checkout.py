@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from blocks.common.errors import Corrupt, PortError
-from deployments.git import fetch_commit, git
+from blocks.common.git import git
+from deployments.git import fetch_commit
 from deployments.secret_store import SecretStore, SecretUnavailable
 from tasks.shared.rules.git import commit_id
 from tasks.shared.rules.refusal import Refusal
@@ -49,7 +50,7 @@ def _create_checkout(target: Path, clone: str, commit: str, token: str) -> None:
     try:
         git("init", "--quiet", folder=temporary)
         fetch_commit(temporary, clone, commit, token=token)
-        git("checkout", "--quiet", "--detach", commit, folder=temporary)
+        git("checkout", "--quiet", "--detach", values=[commit], folder=temporary)
         if not _is_clean_checkout(temporary, commit):
             raise Corrupt(f"the checkout of {commit} from {clone} is not that commit")
         with suppress(OSError):  # another run was first: its folder is checked below
@@ -63,7 +64,7 @@ def _create_checkout(target: Path, clone: str, commit: str, token: str) -> None:
 def _is_clean_checkout(folder: Path, commit: str) -> bool:
     """Whether the folder contains that commit, and otherwise only files that `.gitignore` names."""
     try:
-        head = git("rev-parse", "HEAD", folder=folder).decode().strip()
+        head = git("rev-parse", "--verify", values=["HEAD"], folder=folder).decode().strip()
         return head == commit and not git("status", "--porcelain", folder=folder).strip()
     except PortError:
         return False

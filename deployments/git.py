@@ -1,106 +1,37 @@
-"""Run git without prompts, hooks and unreviewed settings, and ask cached repositories what a push or merge changed.
+"""Fetch commits, and ask cached repositories what a push or merge changed; `blocks.common.git` runs git."""
 
-A token is passed in an environment variable, so that `ps` does not show it. Whatever comes from outside is checked, and
-stands behind `--end-of-options`, so that git never reads it as an option.
-"""
-
-import base64
-import os
-import re
-import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.common.errors import NotFound, Rejected, Unavailable
+from blocks.common.errors import NotFound, Rejected
+from blocks.common.git import GIT_SECONDS, HISTORY_SECONDS, git, has_commit, object_id
 from runtime.digests import text_digest
 
-GIT_SECONDS = 60.0
-"""Time limit of one call of git."""
-HISTORY_SECONDS = 600.0
-"""Time limit of a call that fetches the history of a branch. The first such call may take minutes."""
 MAX_KNOWN_HEADS = 100
 """How many earlier heads of a branch are compared with a merge, newest first."""
 
-_OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
-_TRANSIENT_GIT_ERRORS = re.compile(
-    r"could not resolve|couldn't connect|connection (refused|reset|timed out)|timed out|early eof|hung up|"
-    r"error: 5\d\d|error: 429|temporarily|cannot lock|unable to create .*\.lock",
-    re.IGNORECASE,
-)
+def fetch_commit(folder: Path, clone: str, commit: str, *, depth: int = 0, token: str = "") -> None:
+    """Fetch a commit into the repository at `folder`; if the host does not allow that, fetch all branches and tags.
 
-
-def git(*arguments: str, folder: Path, token: str = "", seconds: float = GIT_SECONDS) -> bytes:
-    """Run git in a folder and return its output.
-
-    Raises:
-        Unavailable: the host does not respond, or took too long; the call may be repeated.
-        Rejected: git fails for another reason; the message contains git's error.
-    """
-    command = ["git", "-c", "protocol.ext.allow=never", "-c", "core.hooksPath=/dev/null", *arguments]
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=_git_environment(token), stdin=subprocess.DEVNULL, capture_output=True,
-            timeout=seconds, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as cause:
-        raise Unavailable(f"git {arguments[0]} took longer than {seconds:.0f} s") from cause
-    if done.returncode == 0:
-        return done.stdout
-    error = done.stderr.decode(errors="replace").strip()[-500:]
-    kind = Unavailable if _TRANSIENT_GIT_ERRORS.search(error) else Rejected
-    raise kind(f"git {arguments[0]} failed: {error or f'exit code {done.returncode}'}")
-
-
-_UNSAFE_GIT_VARIABLES = re.compile(
-    r"GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_.*|NAMESPACE|CONFIG.*)|PREFECT_API_(AUTH_STRING|KEY)"
-)
-"""Variables that are not passed to git: of another repository, of unreviewed settings, and Prefect's credentials."""
-
-
-def _git_environment(token: str) -> Mapping[str, str]:
-    variables = {name: value for name, value in os.environ.items() if not _UNSAFE_GIT_VARIABLES.fullmatch(name)}
-    variables |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "https:http:ssh:file", "LC_ALL": "C"}
-    variables.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=15")
-    if token:
-        basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
-        variables |= {
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": "http.extraHeader",
-            "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
-        }
-    return variables
-
-
-def fetch_commit(folder: Path, clone: str, commit: str, *, depth: int = 1, token: str = "") -> None:
-    """Fetch one commit into the repository at `folder`; if the host does not allow that, fetch all branches and tags.
+    The commit comes with so many commits of its history (1: itself), and with 0 with all of them.
 
     Raises:
         Unavailable: the host does not respond.
         NotFound: the repository does not have the commit.
         Rejected: git fails for another reason.
     """
-    fetch = ("fetch", "--quiet", "--no-tags", "--update-shallow")
-    source = ("--end-of-options", _address(clone))
-    wanted = _object_id(commit)
+    fetch, limit = ("fetch", "--quiet", "--no-tags", "--update-shallow"), (f"--depth={depth}",) if depth else ()
+    source, wanted, seconds = _address(clone), object_id(commit), GIT_SECONDS if depth else HISTORY_SECONDS
     try:
-        git(*fetch, f"--depth={depth}", *source, wanted, folder=folder, token=token)
+        git(*fetch, *limit, values=[source, wanted], folder=folder, token=token, seconds=seconds)
     except Rejected as by_id:
         everything = ("+refs/heads/*:refs/fetched/heads/*", "+refs/tags/*:refs/fetched/tags/*")
-        git(*fetch, *source, *everything, folder=folder, token=token)
+        git(*fetch, values=[source, *everything], folder=folder, token=token, seconds=seconds)
         if not has_commit(folder, commit):
             raise NotFound(f"{clone} does not have the commit {commit}: {by_id}") from by_id
-
-
-def has_commit(folder: Path, commit: str) -> bool:
-    """Whether the repository at `folder` has the commit."""
-    try:
-        git("cat-file", "-e", "--end-of-options", f"{_object_id(commit)}^{{commit}}", folder=folder)
-    except Rejected:
-        return False
-    return True
 
 
 @dataclass(frozen=True)
@@ -147,7 +78,7 @@ class RepositoryCache:
             base_commit = next(iter(_parents(folder, commit)), "")
         elif base_commit and not has_commit(folder, base_commit):
             try:
-                fetch_commit(folder, clone, base_commit, token=token)
+                fetch_commit(folder, clone, base_commit, depth=1, token=token)
             except NotFound:
                 base_commit = ""
         return sorted(_differing_files(folder, base_commit, commit))
@@ -164,7 +95,7 @@ class RepositoryCache:
             NotFound: the host does not have the branch, or the commit is not on it (yet).
             Rejected: the host refuses.
         """
-        folder, commit = self._open_repository(clone, "-history"), _object_id(merge.commit)
+        folder, commit = self._open_repository(clone, "-history"), object_id(merge.commit)
         self._fetch_history(folder, clone, merge, token)
         parents = _parents(folder, commit)
         if len(parents) > 1:
@@ -179,11 +110,11 @@ class RepositoryCache:
 
     def _fetch_history(self, folder: Path, clone: str, merge: Merge, token: str) -> None:
         """Fetch the branch, and the head of the merged one if the host still has it; check that the commit is there."""
-        fetch = ("fetch", "--quiet", "--no-tags", "--update-shallow", "--end-of-options")
+        fetch = ("fetch", "--quiet", "--no-tags", "--update-shallow")
         local = f"refs/fetched/{text_digest(merge.branch)[:16]}"
         branch = f"+refs/heads/{merge.branch}:{local}"
         try:
-            git(*fetch, _address(clone), branch, folder=folder, token=token, seconds=HISTORY_SECONDS)
+            git(*fetch, values=[_address(clone), branch], folder=folder, token=token, seconds=HISTORY_SECONDS)
         except Rejected as cause:
             if "couldn't find remote ref" not in str(cause):
                 raise
@@ -192,14 +123,14 @@ class RepositoryCache:
             raise NotFound(f"the commit {merge.commit} is not on the branch {merge.branch!r} of {clone}")
         if merge.head and not has_commit(folder, merge.head):
             with suppress(Rejected):
-                head = _object_id(merge.head)
-                git(*fetch, _address(clone), head, folder=folder, token=token, seconds=HISTORY_SECONDS)
+                head = object_id(merge.head)
+                git(*fetch, values=[_address(clone), head], folder=folder, token=token, seconds=HISTORY_SECONDS)
 
     def branch_heads(self, clone: str, *, token: str = "") -> dict[str, str]:
         """Return the head commit of each branch (`{"main": commit}`). Raises Unavailable or Rejected."""
-        command = ("ls-remote", "--heads", "--end-of-options", _address(clone))
-        listed = git(*command, folder=self._open_repository(clone), token=token).decode(errors="replace")
-        pairs = (line.split("\t") for line in listed.split("\n") if "\t" in line)
+        repository = self._open_repository(clone)
+        listed = git("ls-remote", "--heads", values=[_address(clone)], folder=repository, token=token)
+        pairs = (line.split("\t") for line in listed.decode(errors="replace").split("\n") if "\t" in line)
         return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs}
 
     def _open_repository(self, clone: str, suffix: str = "") -> Path:
@@ -216,22 +147,16 @@ def _address(clone: str) -> str:
     return clone
 
 
-def _object_id(commit: str) -> str:
-    if not _OBJECT_ID.fullmatch(commit):
-        raise Rejected(f"{commit[:80]!r} is not a full commit id: give 40 or 64 hexadecimal digits")
-    return commit
-
-
 def _parents(folder: Path, commit: str) -> list[str]:
     """Return the parents of a commit, none for the first one of a history or of a shallow clone."""
-    command = ("rev-list", "--parents", "--max-count=1", "--end-of-options", _object_id(commit))
-    return git(*command, folder=folder).decode().split()[1:]
+    listed = git("rev-list", "--parents", "--max-count=1", values=[object_id(commit)], folder=folder)
+    return listed.decode().split()[1:]
 
 
 def _is_ancestor(folder: Path, commit: str, head: str) -> bool:
     """Whether the history of `head`, a commit or a ref of ours, has the commit."""
     try:
-        git("merge-base", "--is-ancestor", "--end-of-options", _object_id(commit), head, folder=folder)
+        git("merge-base", "--is-ancestor", values=[object_id(commit), head], folder=folder)
     except Rejected:
         return False
     return True
@@ -240,7 +165,7 @@ def _is_ancestor(folder: Path, commit: str, head: str) -> bool:
 def _merge_base(folder: Path, one: str, other: str) -> str:
     """Return the newest commit that both histories have, or "" for none."""
     try:
-        return git("merge-base", "--end-of-options", _object_id(one), _object_id(other), folder=folder).decode().strip()
+        return git("merge-base", values=[object_id(one), object_id(other)], folder=folder).decode().strip()
     except Rejected:
         return ""
 
@@ -257,8 +182,8 @@ def _nearest_ancestor(folder: Path, candidates: Iterable[str], commit: str) -> s
 def _differing_files(folder: Path, base_commit: str, commit: str) -> set[str]:
     """Return the files that differ; without a base commit, all files of the commit."""
     if base_commit:
-        command: tuple[str, ...] = ("diff-tree", "-r", "-z", "--no-renames", "--name-only", "--end-of-options")
-        listed = git(*command, _object_id(base_commit), _object_id(commit), folder=folder)
+        ends = [object_id(base_commit), object_id(commit)]
+        listed = git("diff-tree", "-r", "-z", "--no-renames", "--name-only", values=ends, folder=folder)
     else:
-        listed = git("ls-tree", "-r", "-z", "--name-only", "--end-of-options", _object_id(commit), folder=folder)
+        listed = git("ls-tree", "-r", "-z", "--name-only", values=[object_id(commit)], folder=folder)
     return {path.decode(errors="replace") for path in listed.split(b"\0") if path}

@@ -103,10 +103,12 @@ def changed_models(base: str, commit: str, root: Path = ROOT) -> list[str]:
     Raises:
         PortError: git does not have one of the two, for example in a shallow clone.
     """
-    from deployments.git import git
+    from blocks.common.git import git
     from tasks.shared.models import model_names
 
-    listed = git("diff", "--name-only", "--no-renames", "-z", f"{base}...{commit}", "--", "models", folder=root)
+    listed = git(
+        "diff", "--name-only", "--no-renames", "-z", values=[f"{base}...{commit}"], paths=["models"], folder=root
+    )
     parts = (path.decode(errors="replace").split("/") for path in listed.split(b"\0") if path)
     return sorted({part[1] for part in parts if len(part) > 2} & set(model_names(root)))
 

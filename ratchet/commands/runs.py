@@ -93,7 +93,7 @@ def repeated(
         Refusal: the requester is not given, or the run cannot be repeated in this way.
     """
     from deployments.flow_runs import start_run
-    from tasks.shared.models import code_provenance
+    from tasks.shared.code import code_provenance
     from tasks.training.run_history import find_training_run, repeat_parameters
 
     run = find_training_run(env, run_id, root)
@@ -133,13 +133,13 @@ def start_with_same_code(run: TrainingRun, parameters: dict[str, Any], root: Pat
     Raises:
         Refusal: the run also used uncommitted changes, or this checkout does not have the commit.
     """
-    from deployments.git import git
+    from blocks.common.git import git, object_id
     from services.gateway.run_starter import Code, FlowRunSpec, PrefectRunStarter
 
     if run.has_uncommitted_changes:
         remedy = f"Apply its provenance/uncommitted.patch ({run.url}) on top of {run.commit}, and commit."
         raise Refusal("the run was made with changes that were not committed", where=run.id, remedy=remedy)
-    known = git("rev-parse", "--quiet", "--verify", f"{run.commit}^{{commit}}", folder=root).decode().strip()
+    known = git("rev-parse", "--verify", values=[f"{object_id(run.commit)}^{{commit}}"], folder=root).decode().strip()
     variables = Code(known, f"file://{root}").variables()
     spec = FlowRunSpec(f"repeat/{run.id}/{uuid4()}", RETRAIN_DEPLOYMENT, parameters, variables, (f"commit:{known}",))
     return PrefectRunStarter().start(spec)

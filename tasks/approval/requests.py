@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from blocks.approvals.chain import decisions_of
 from blocks.common.errors import Conflict
 from blocks.environment import Environment
-from blocks.records.approvals import ApprovalRequest, Decision
+from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision
+from blocks.records.identity import may_be_same_person
 from tasks.approval.review_attachments import store_review_attachments
 from tasks.approval.rules.approval import check_clock, check_decider
 from tasks.approval.rules.evidence import (
@@ -15,9 +17,13 @@ from tasks.approval.rules.evidence import (
     evidence_digest,
     text_digest,
 )
+from tasks.approval.rules.people import People
 from tasks.shared.alerts import emit_alert
-from tasks.shared.models import TeamModel, unapproved_authors
+from tasks.shared.champion import approved_evidence
+from tasks.shared.code import unapproved_authors
+from tasks.shared.models import TeamModel
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult, ValidationResult
+from tasks.shared.rules.refusal import Refusal
 from tasks.shared.trust import (
     approval_policy,
     current_approval_policy,
@@ -109,7 +115,8 @@ def submit_request(
     """Write the request over this evidence into the ledger, with who may decide it; a retry finds it there."""
     spec, digest = team_model.spec, evidence_digest(evidence)
     policy = approval_policy(env, spec)
-    champion = env.tracking().version(spec.name, evidence.champion_version) if evidence.champion_version else None
+    serving = evidence.champion_version
+    champion = approved_evidence(env, spec.name, serving) if serving else None
     return env.approvals().add_request(
         ApprovalRequest(
             id=f"{spec.name}-{evidence.version}-{digest[:8]}",
@@ -124,7 +131,12 @@ def submit_request(
             flow_run_id=flow_run_id,
             approvers=policy.approvers,
             four_eyes=policy.four_eyes,
-            authors=unapproved_authors(spec.name, champion.tags.get("ratchet.commit", "") if champion else ""),
+            authors=unapproved_authors(
+                spec.name,
+                champion.commit if champion else "",
+                commit=evidence.commit,
+                has_patch=bool(evidence.patch_digest),
+            ),
             approvals=policy.approvals,
             roles=policy.roles,
         )
@@ -188,12 +200,22 @@ def submit_decision(
                 f"approval request {request.id!r} has changed since it was shown (digest {shown_digest[:64]!r}). "
                 "Read it again, and decide again."
             )
+        people = environment_people(env)
         check_decider(
             request, decided_by, reason, now, authenticated=authenticated, proved_roles=roles,
-            people=environment_people(env), policy=current_approval_policy(env, request.model),
+            people=people, policy=current_approval_policy(env, request.model),
         )  # fmt: skip
+        _refuse_second_name(approvals.chain_entries(request_id), decided_by, people, request_id)
         decision = Decision(
             request_id, request.digest, approved, decided_by.strip(), reason.strip(), channel, now, authenticated,
             roles=tuple(sorted(roles)) if authenticated else (),
         )  # fmt: skip
         return approvals.record_decision(decision, signer)
+
+
+def _refuse_second_name(links: Sequence[ChainEntry], decided_by: str, people: People, request_id: str) -> None:
+    """Refuse a person who has decided under another name; the ledger itself knows the same name when it comes again."""
+    for decision in decisions_of(links):
+        if people.is_same_person(decision.by, decided_by) and not may_be_same_person(decision.by, decided_by):
+            problem, where = "this person has decided under another name", f"approval request {request_id}"
+            raise Refusal(problem, where=where, value=decision.by, remedy="Ask another person.")

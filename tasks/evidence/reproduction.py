@@ -6,7 +6,6 @@ provide them. All work happens in a temporary folder, which is removed afterward
 
 import json
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ from uuid import uuid4
 import numpy as np
 import pyarrow.parquet as pq
 
+from blocks.common.errors import PortError
+from blocks.common.git import HISTORY_SECONDS, git
 from blocks.environment import Environment
 from blocks.trainers.base import Trainer, TrainingJob
 from runtime.digests import file_digest
@@ -33,6 +34,7 @@ from tasks.shared.evaluation import evaluate_on_holdout
 from tasks.shared.inventory import current_inputs, install_lock_file, recorded_inputs
 from tasks.shared.models import ROOT, TeamModel, known_models, load_model
 from tasks.shared.records import ReproductionResult, TierData
+from tasks.shared.rules.git import commit_id
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import content_digest, materialise
@@ -145,12 +147,12 @@ def restore_code(pack: VerifiedPack, checkout: Path, root: Path) -> TeamModel:
     """
     code, name = pack.read_json("code.json"), pack.read_json("training.json")["model"]
     patch = pack.folder / "uncommitted.patch"
-    _git("clone", "--quiet", "--no-checkout", "--shared", str(root), str(checkout))
-    _git("-C", str(checkout), "checkout", "--quiet", "--detach", code["commit"])
+    _git("clone", "--quiet", "--no-checkout", "--shared", values=[str(root), str(checkout)], folder=root)
+    _git("checkout", "--quiet", "--detach", values=[commit_id(code["commit"], "code.json: commit")], folder=checkout)
     if code["patch_digest"]:
         if not patch.exists() or file_digest(patch) != code["patch_digest"]:
             raise Refusal("the patch does not match the evidence", where="uncommitted.patch")
-        _git("-C", str(checkout), "apply", "--binary", str(patch))
+        _git("apply", "--binary", values=[str(patch)], folder=checkout)
     team_model = load_model(name, checkout)
     if (team_model.folder / "model.yaml").read_bytes() != (pack.folder / "model.yaml").read_bytes():
         raise Refusal("model.yaml of the commit differs from the pack", where=f"models/{team_model.folder.name}")
@@ -246,8 +248,9 @@ def _check_same(what: str, then: str, now: str) -> None:
         raise Refusal(f"digest mismatch of {what}", value=now[:12], remedy=f"The pack has {then[:12]}.")
 
 
-def _git(*arguments: str) -> None:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Refusal("the code of the pack cannot be restored", where=f"git {arguments[0]}", value=done.stderr[-300:],
-                      remedy="Fetch the commit into this repository.")  # fmt: skip
+def _git(command: str, *options: str, values: list[str], folder: Path) -> None:
+    try:
+        git(command, *options, values=values, folder=folder, seconds=HISTORY_SECONDS)
+    except PortError as cause:
+        remedy = "Fetch the commit into this repository."
+        raise Refusal("the code of the pack cannot be restored", value=str(cause)[-300:], remedy=remedy) from cause

@@ -1,20 +1,24 @@
 """The champion: the deployed version according to the ledger, with its approved files."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from blocks.approvals.base import final_decision
+from blocks.approvals.chain import decisions_of
 from blocks.common.errors import NotFound
 from blocks.environment import Environment
-from blocks.records.tracking import ModelVersion
 from blocks.tracking.base import Tracking
 from runtime.digests import folder_digest
 from runtime.values import FORMS_VERSION
+from tasks.approval.rules.evidence import Evidence, parse_evidence, text_digest
 from tasks.approval.rules.history import champion_of
 from tasks.shared.rules.model.holdout import parse_holdout_rule
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.tiers import newest_sql
+from tasks.shared.trust import verified_chain, verified_decisions
 
 
 def champion_version(env: Environment, model: str) -> str:
@@ -61,6 +65,26 @@ def verified_champion_files(env: Environment, model: str, version: str) -> Path:
     return artifact
 
 
+def approved_evidence(env: Environment, model: str, version: str) -> Evidence | None:
+    """Return the evidence over which people approved a version, as their signed decisions cover it; None for none.
+
+    Tags of the registry are not asked: whoever can write to it can change them.
+
+    Raises:
+        Refusal: the record of decisions is damaged, or the request was changed after it was decided.
+    """
+    links, approvals = verified_chain(env), env.approvals()
+    for request_id in dict.fromkeys(decision.request_id for decision in reversed(decisions_of(links))):
+        with suppress(NotFound):
+            request = approvals.get_request(request_id)
+            if (request.model, request.environment, request.version) != (model, env.name, version):
+                continue
+            final = final_decision(verified_decisions(links, request), request.approvals)
+            if final is not None and final.approved is True and final.digest == text_digest(request.evidence):
+                return parse_evidence(request.evidence)
+    return None
+
+
 def comparable_since(env: Environment, spec: ModelSpec, version: str, challenger_rule: str) -> datetime | None:
     """Return the time that holdout rows must be newer than for the champion not to have trained on them.
 
@@ -70,10 +94,16 @@ def comparable_since(env: Environment, spec: ModelSpec, version: str, challenger
     Raises:
         Refusal: the champion may have been trained on rows of the holdout.
     """
-    found = env.tracking().version(spec.name, version)
-    if found is None:
+    if env.tracking().version(spec.name, version) is None:
         raise Refusal("the deployed version is not in the registry", value=version, remedy="Restore it, or roll back.")
-    recorded, rule = found.tags.get("ratchet.holdout"), parse_holdout_rule(challenger_rule)
+    approved = approved_evidence(env, spec.name, version)
+    if approved is None:
+        raise Refusal(
+            "nobody approved the deployed version, so it is unknown which rows it was trained on",
+            where=f"{spec.name} version {version}",
+            remedy="Roll back to a version that was approved.",
+        )
+    recorded, rule = approved.holdout_rule, parse_holdout_rule(challenger_rule)
     if not rule.time and recorded == challenger_rule:
         return None
     if not rule.time or not recorded:
@@ -84,28 +114,28 @@ def comparable_since(env: Environment, spec: ModelSpec, version: str, challenger
             remedy=f"Set holdout (now {challenger_rule}) back, or retrain the champion with it first.",
         )
     champion_rule = parse_holdout_rule(recorded)
-    until = found.tags.get("ratchet.trained_until") if champion_rule.time == rule.time else ""
-    newest = datetime.fromisoformat(until) if until else _newest_row(env, spec, found, rule.time)
+    until = approved.trained_until if champion_rule.time == rule.time else None
+    newest = datetime.fromisoformat(until) if until else _newest_row(env, spec, version, approved.as_of, rule.time)
     return newest + max(rule.gap, champion_rule.gap)
 
 
-def _newest_row(env: Environment, spec: ModelSpec, champion: ModelVersion, time: str) -> datetime:
+def _newest_row(env: Environment, spec: ModelSpec, version: str, as_of: str, time: str) -> datetime:
     """Return the newest time of all rows as of the champion's snapshot: it was trained on none that is newer.
 
     It bounds versions of earlier releases, and those that were not divided by time.
     """
-    lake, tags = env.lake(), champion.tags
+    lake = env.lake()
     try:
-        files = lake.files(lake.as_of(spec.data.dataset, tags["ratchet.snapshot"]))
+        files = lake.files(lake.as_of(spec.data.dataset, as_of))
         newest: datetime | None = env.engine().query(newest_sql(time), {"rows": files})["newest"][0].as_py()
         if newest is not None:
             return newest
         problem = "its rows have no time"
-    except (KeyError, NotFound) as cause:
+    except NotFound as cause:
         problem = str(cause)
     raise Refusal(
         "it is unknown until when the champion's training rows go, so it may have been trained on rows of the holdout",
-        where=f"version {champion.version}",
+        where=f"version {version}",
         value=problem,
         remedy="Restore the data set that it was trained on, or set holdout back.",
     )

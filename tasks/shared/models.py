@@ -1,14 +1,10 @@
 """Model folders `models/<name>/`, also under namespaced names `<name>--<namespace>`: find and read them."""
 
 import difflib
-import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from blocks.environment import Environment
-from runtime.digests import bytes_digest
-from tasks.shared.records import CodeProvenance
 from tasks.shared.rules.model.data import column_kinds
 from tasks.shared.rules.model.namespaces import SEPARATOR, base_name, check_name, namespace_part
 from tasks.shared.rules.model.spec import ModelSpec, parse_spec
@@ -79,38 +75,6 @@ def refuse_namespaced_folder(name: str, root: Path = ROOT) -> None:
     if SEPARATOR in name and (root / "models" / name / "model.yaml").exists():
         remedy = f"Rename the folder: `{SEPARATOR}` stands between model and namespace."
         raise Refusal("no folder may be named like a model in a namespace", where=f"models/{name}", remedy=remedy)
-
-
-def code_provenance(root: Path = ROOT) -> CodeProvenance:
-    """Return the commit of the checkout and the patch of uncommitted changes, new files included."""
-    commit = _git(root, "rev-parse", "HEAD").decode().strip()
-    if not commit:
-        return CodeProvenance(commit="not in git", patch_digest="")
-    patch = _git(root, "diff", "HEAD", "--binary")
-    for name in filter(None, _git(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")):
-        patch += _git(root, "diff", "--no-index", "--binary", "--", "/dev/null", os.fsdecode(name))
-    digest = bytes_digest(patch) if patch else ""
-    return CodeProvenance(commit=commit, patch_digest=digest, patch=patch.decode(errors="surrogateescape"))
-
-
-def unapproved_authors(name: str, since: str = "", root: Path = ROOT) -> tuple[str, ...]:
-    """Return the authors of the changes in the model's folder, as "Name <mail>": they may not approve the model.
-
-    These are the authors of its commits (without merges) since the commit `since`; of its last commit when there are
-    none, or when `since` is unknown; and git's user of this checkout when the folder has uncommitted changes.
-    """
-    form, folder = "--format=%an <%ae>", f"models/{base_name(name)}"
-    newer = _git(root, "log", "--no-merges", form, f"{since}..HEAD", "--", folder) if since else b""
-    authors = newer or _git(root, "log", "-1", "--no-merges", form, "--", folder)
-    if _git(root, "status", "--porcelain", "--", folder):
-        authors += b"\n" + _git(root, "var", "GIT_AUTHOR_IDENT").rpartition(b">")[0] + b">"
-    lines = authors.decode(errors="replace").splitlines()
-    return tuple(dict.fromkeys(line for line in lines if line.strip() not in ("", ">")))
-
-
-def _git(root: Path, *arguments: str) -> bytes:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
-    return done.stdout if done.returncode in (0, 1) else b""
 
 
 def _relative_path(path: Path) -> str:

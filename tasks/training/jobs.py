@@ -19,9 +19,10 @@ from runtime.digests import folder_digest
 from runtime.signatures import sign_folder
 from runtime.values import FORMS_VERSION
 from tasks.shared.champion import VALUES_TAG
+from tasks.shared.code import code_provenance
 from tasks.shared.cost import log_worst_case, max_seconds, try_log_job_cost
 from tasks.shared.inventory import current_inputs
-from tasks.shared.models import TeamModel, code_provenance
+from tasks.shared.models import TeamModel
 from tasks.shared.records import CodeProvenance, CostEstimate, TierData, TrainingResult
 from tasks.shared.reports import only_reports
 from tasks.shared.rules.refusal import Refusal

@@ -15,8 +15,9 @@ from blocks.environment import Environment, open_environment
 from blocks.tracking.base import Tracking
 from tasks.evaluation.rules.metrics import compute_metric
 from tasks.evaluation.rules.predictions import check_predictions, encode_truth
+from tasks.shared.code import code_provenance
 from tasks.shared.cost import estimate_of_bill, read_prices, uses_local_trainer, worst_case_costs
-from tasks.shared.models import TeamModel, code_provenance, load_model
+from tasks.shared.models import TeamModel, load_model
 from tasks.shared.records import CostEstimate, EvaluationResult, TierData, TrainingResult, Trial
 from tasks.shared.reports import create_image_artifact, create_markdown_artifact, only_reports
 from tasks.shared.retries import TASK_OPTIONS

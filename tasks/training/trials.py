@@ -13,7 +13,8 @@ from blocks.common.errors import JobFailed, Rejected, Unavailable
 from blocks.environment import Environment
 from blocks.tracking.base import Tracking
 from tasks.evaluation.rules.metrics import higher_is_better
-from tasks.shared.models import TeamModel, code_provenance
+from tasks.shared.code import code_provenance
+from tasks.shared.models import TeamModel
 from tasks.shared.records import CostEstimate, TierData, Trial
 from tasks.shared.reports import only_reports
 from tasks.shared.rules.model.holdout import parse_holdout_rule

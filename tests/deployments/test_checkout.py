@@ -11,7 +11,7 @@ import pytest
 from blocks.common.errors import NotFound, PortError
 from deployments import pull
 from deployments.checkout import checkout, main
-from tasks.shared.models import code_provenance
+from tasks.shared.code import code_provenance
 from tasks.shared.rules.refusal import Refusal
 from tests.fakes.git_hosts import Remote, git
 
@@ -26,7 +26,9 @@ def test_a_checkout_is_that_commit_though_the_branch_has_moved_on(tmp_path: Path
     second = remote.push({"a.txt": "two"})
     one = checkout(remote.url, first, tmp_path / "c")
     assert ((one / "a.txt").read_text(), one.name) == ("one", first)
-    assert (checkout(remote.url, second, tmp_path / "c") / "a.txt").read_text() == "two"
+    two = checkout(remote.url, second, tmp_path / "c")
+    assert (two / "a.txt").read_text() == "two"
+    assert git("rev-list", "HEAD", folder=two).split() == [second, first], "with its history, which tells the authors"
     made = code_provenance(one)
     assert (made.commit, made.patch_digest) == (first, "")
 

@@ -31,8 +31,9 @@ from tasks.evaluation.rules.predictions import digest_predictions
 from tasks.evidence.pack import evidence_pack_files, write_pack
 from tasks.evidence.reproduction import VerifiedPack, reproduce_from_pack, restore_data, versions_to_reproduce
 from tasks.evidence.rules.differences import differing_inputs, largest_difference, reproduction_verdict
+from tasks.shared.code import code_provenance
 from tasks.shared.evaluation import evaluate_on_holdout
-from tasks.shared.models import ROOT, TeamModel, code_provenance, load_model
+from tasks.shared.models import ROOT, TeamModel, load_model
 from tasks.shared.records import DeploymentResult, EvaluationResult, ReproductionResult, TierData, TrainingResult
 from tasks.shared.rules.rows.buckets import tier_buckets
 from tasks.shared.tables import resolve_reads
