@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from blocks.records.identity import is_identified
 from tasks.shared.rules.git import shortened
 from tasks.shared.rules.refusal import Refusal
 
@@ -102,13 +103,21 @@ def split_ref(value: object, where: str) -> tuple[Literal["branch", "tag"], str]
 
 
 def author_name(*candidates: object) -> str:
-    """Return the first candidate that is text, on one line and without invisible characters; else "unknown"."""
-    for value in candidates:
-        if isinstance(value, str):
-            shown = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in value)
-            if len(name := " ".join(shown.split())[:120]) >= 2:
-                return name
-    return "unknown"
+    """Return who an account is: the first login or name and the first address, as "name <address>"; else "unknown".
+
+    Texts that tell no one (GitLab writes "[REDACTED]" for a private address) are left out. The result is on one line
+    and has no invisible characters.
+    """
+    shown = [_one_line(value) for value in candidates if isinstance(value, str)]
+    known = [name for name in shown if len(name) >= 2 and is_identified(name)]
+    name = next((each for each in known if "@" not in each), "")
+    address = next((each for each in known if "@" in each), "")
+    return f"{name[:60]} <{address}>" if name and address else address or name or "unknown"
+
+
+def _one_line(text: str) -> str:
+    shown = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
+    return " ".join(shown.split())[:120]
 
 
 def changed_paths(values: Iterable[object]) -> tuple[tuple[str, ...], bool]:

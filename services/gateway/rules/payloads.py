@@ -61,7 +61,8 @@ def _push(body: JsonObject, *, names_force: bool) -> PayloadResult:
     if not commit:
         return NoChange("delete", f"the {kind} {shown_text(ref)} was deleted", where, ref)
     author = author_name(
-        *(_value_at(body, *path) for path in (("pusher", "email"), ("pusher", "name"), ("pusher", "login")))
+        *(_value_at(body, "pusher", key) for key in ("email", "name", "login", "username")),
+        _value_at(body, "sender", "login"),
     )
     if kind == "tag":
         head = _value_at(body, "head_commit", "id")  # an annotated tag is an object with its own id
@@ -79,7 +80,7 @@ def _pull_request(body: JsonObject) -> PayloadResult:
         return NoChange("pull_request", "a pull request that is not merged", where, base)
     commit = commit_id(request.get("merge_commit_sha"), "pull_request.merge_commit_sha")
     before = commit_id(_value_at(request, "base", "sha"), "pull_request.base.sha")
-    author = author_name(_value_at(request, "merged_by", "email"), _value_at(request, "merged_by", "login"))
+    author = author_name(*(_value_at(request, "merged_by", key) for key in ("email", "login", "username")))
     merged = _required_commit(commit, "pull_request.merge_commit_sha")
     head = _merged_head(_value_at(request, "head", "sha"), "pull_request.head.sha")
     return RefChange("merge", where, base, merged, before, author, head=head)
@@ -111,7 +112,7 @@ def _gitlab_merge(body: JsonObject) -> PayloadResult:
     key = next((name for name in keys if request.get(name)), "last_commit.id")
     head = _value_at(request, "last_commit", "id")
     commit = commit_id(request.get(key, head), f"object_attributes.{key}")
-    author = author_name(_value_at(body, "user", "email"), _value_at(body, "user", "username"))
+    author = author_name(*(_value_at(body, "user", key) for key in ("email", "username", "name")))
     return RefChange(
         "merge",
         where,

@@ -58,7 +58,7 @@ def test_a_push_becomes_a_run_of_exactly_its_commit(tmp_path: Path) -> None:
     assert it.dispatcher.run_once() == 1
     (order,) = it.starter.specs.values()
     assert (order.deployment, order.idempotency_key) == ("retrain/retrain", "git/github:d-1#0/changed models/churn")
-    assert order.parameters == {"model": "churn", "tier": "staging", "requested_by": "ada@acme.example"}
+    assert order.parameters == {"model": "churn", "tier": "staging", "requested_by": "ada <ada@acme.example>"}
     assert order.environment_variables == {
         "RATCHET_COMMIT": C2,
         "RATCHET_REPOSITORY": "https://github.com/acme/models.git",

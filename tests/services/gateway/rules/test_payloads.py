@@ -22,7 +22,7 @@ from tests.fixtures.hooks import (
 
 C3 = "3" * 40
 COMMIT = {"id": C2, "added": [], "removed": [], "modified": ["models/churn/train.py"]}
-MAIN = RefChange("push", "acme/models", "main", C2, C1, "ada@acme.example", ("models/churn/train.py",), True)
+MAIN = RefChange("push", "acme/models", "main", C2, C1, "ada <ada@acme.example>", ("models/churn/train.py",), True)
 
 SAID: dict[str, tuple[Sender, str, Any, RefChange | NoChange]] = {
     "github push": ("github", "push", push(), MAIN),
@@ -34,13 +34,13 @@ SAID: dict[str, tuple[Sender, str, Any, RefChange | NoChange]] = {
     "github push by force": ("github", "push", push(forced=True), replace(MAIN, paths_complete=False)),
     "github new branch": ("github", "push", push(before=ZEROS), replace(MAIN, before="", paths_complete=False)),
     "github push without commits": ("github", "push", push(commits=[]), replace(MAIN, paths=(), paths_complete=False)),
-    "github tag": ("github", "push", push(ref="refs/tags/v1", head_commit={"id": C1}), RefChange("tag", "acme/models", "v1", C1, C1, "ada@acme.example")),
+    "github tag": ("github", "push", push(ref="refs/tags/v1", head_commit={"id": C1}), RefChange("tag", "acme/models", "v1", C1, C1, "ada <ada@acme.example>")),
     "github deleted": ("github", "push", push(after=ZEROS), NoChange("delete", "the branch main was deleted", "acme/models", "main")),
     "github merge": ("github", "pull_request", pull_request(), RefChange("merge", "acme/models", "main", C2, C1, "ada")),
     "github closed unmerged": ("github", "pull_request", pull_request(merged=False), NoChange("pull_request", "a pull request that is not merged", "acme/models", "main")),
     "github merged in words": ("github", "pull_request", pull_request(merged="true"), NoChange("pull_request", "a pull request that is not merged", "acme/models", "main")),
     "github ping": ("github", "ping", {"zen": "x"}, NoChange("ping", "a ping: the webhook works")),
-    "gitlab push, which may be forced": ("gitlab", "Push Hook", gitlab_push(), replace(MAIN, paths=("models/churn/x",), paths_complete=False)),
+    "gitlab push, which may be forced": ("gitlab", "Push Hook", gitlab_push(), replace(MAIN, author="ada@acme.example", paths=("models/churn/x",), paths_complete=False)),
     "gitlab tag": ("gitlab", "Tag Push Hook", gitlab_push(ref="refs/tags/v1", before=ZEROS, after="3" * 40), RefChange("tag", "acme/models", "v1", C2, "", "ada@acme.example")),
     "gitlab deleted tag": ("gitlab", "Tag Push Hook", gitlab_push(ref="refs/tags/v1", after=ZEROS, checkout_sha=None), NoChange("delete", "the tag v1 was deleted", "acme/models", "v1")),
     "github merge of a branch": ("github", "pull_request", pull_request(head={"sha": C3}), RefChange("merge", "acme/models", "main", C2, C1, "ada", head=C3)),
@@ -100,6 +100,26 @@ def test_a_person_s_name_stays_on_its_line_and_hides_nothing() -> None:
     assert author_name(None, 3, "", "x", " ada\n\u202e lovelace\x00 ") == "ada lovelace"
     assert author_name("a" * 500) == "a" * 120
     assert author_name() == "unknown"
+
+
+PUSHERS: dict[str, tuple[Sender, str, Any, str]] = {
+    "github, a private address": ("github", "push", push(pusher={"name": "ada", "email": "7+ada@users.noreply.github.com"}), "ada <7+ada@users.noreply.github.com>"),
+    "github, no address": ("github", "push", push(pusher={"name": "ada", "email": None}), "ada"),
+    "github, a deploy key": ("github", "push", push(pusher={"name": "", "email": None}, sender={"login": "ada"}), "ada"),
+    "gitea": ("gitea", "push", push(pusher={"login": "ada", "email": "ada@noreply.git.acme.example"}), "ada <ada@noreply.git.acme.example>"),
+    "gitlab, a hidden address": ("gitlab", "Push Hook", gitlab_push(user_email="[REDACTED]", user_username="ada"), "ada"),
+    "gitlab, a hidden address and no login": ("gitlab", "Push Hook", gitlab_push(user_email="[REDACTED]"), "unknown"),
+    "gitlab, an empty address": ("gitlab", "Push Hook", gitlab_push(user_email="", user_username="ada"), "ada"),
+    "gitlab, a merge": ("gitlab", "Merge Request Hook", merge_request() | {"user": {"email": "[REDACTED]", "username": "ada"}}, "ada"),
+    "bitbucket": ("bitbucket", "repo:push", bitbucket_push(), "ada"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sender", "event", "body", "expected"), PUSHERS.values(), ids=PUSHERS)
+def test_who_pushed_is_an_account_and_never_a_placeholder(sender: Sender, event: str, body: Any, expected: str) -> None:
+    said = read_payload(sender, event, body)
+    assert isinstance(said, RefChange)
+    assert said.author == expected
 
 
 NAMES = ["main", "feature/preisgröße", "日本/語", "a,b", "fix#12", "it's", 'say"x"', "a&b;c|d", "-f", "--upload-pack=x", "(x)", "é",
