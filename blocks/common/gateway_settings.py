@@ -1,12 +1,15 @@
 """Settings of the gateway: its public URL, sessions, permissions by role, and OpenID Connect."""
 
+import re
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, field_validator
 
 from runtime.foreign_pages import parse_address
 
 Permission = Literal["view", "decide"]
+_VISIBLE = re.compile(r"[!-\[\]-~]+")  # of ASCII, and no backslash, which browsers read as a slash
 
 
 class OpenIdConnect(BaseModel):
@@ -96,8 +99,12 @@ class GatewaySettings(BaseModel):
 
 
 def is_secure_url(text: str) -> bool:
-    """Return whether the URL uses https, or http on the loopback interface."""
-    loopback = ("http://127.0.0.1", "http://localhost", "http://[::1]")
-    return text.startswith("https://") or any(
-        text == base or text.startswith((f"{base}:", f"{base}/")) for base in loopback
-    )
+    """Return whether the URL uses https, or http on the loopback interface; it names a host and no user."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host or "@" in parts.netloc or not _VISIBLE.fullmatch(text):
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and host in {"127.0.0.1", "localhost", "::1"})

@@ -33,6 +33,7 @@ from services.gateway.limits import (
     InFlightDeliveries,
     LargeBodies,
     RequestLimits,
+    client_address,
     discard_body,
     read_body,
 )
@@ -175,7 +176,7 @@ class _WebhookHandler:
         if last_noted is not None and abs(note.at - last_noted) < NOTE_EVERY:  # large bodies end out of order
             return
         self._last_noted[fault] = note.at
-        source = request.client.host if request.client else "unknown"
+        source = client_address(request)
         _log.warning("%s: refused, from %s: %s", fault[0], source, note.text)
         try:
             await self.writer.note(replace(note, text=f"{note.text}; from {source}"))

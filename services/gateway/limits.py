@@ -32,6 +32,11 @@ class RequestLimits:
     large_bodies_bytes: int = 5 * MAX_BODY_BYTES
 
 
+def client_address(request: Request) -> str:
+    """Return the address of the client, by which failed attempts are counted and which the log names."""
+    return request.client.host if request.client else "unknown"
+
+
 class BodyRejected(Exception):
     """The request body was rejected (too large, too slow, incomplete, or no memory is left for it).
 

@@ -1,20 +1,22 @@
 """Password accounts, for environments without an identity provider. Initially there are none.
 
-Passwords are stored as scrypt hashes (RFC 7914) with a random salt and the cost parameters.
+Passwords are stored as Argon2id hashes (RFC 9106) with a random salt and the cost parameters. Hashes of earlier
+releases (scrypt) are valid, and replaced when their owner signs in.
 """
 
-import base64
-import binascii
-import hashlib
-import hmac
 import json
-import secrets
 import unicodedata
+from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from threading import Semaphore
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from cryptography.exceptions import InvalidKey
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from blocks.records.identity import mixed_script_word, normalized_name
 from runtime.digests import text_digest
@@ -24,7 +26,7 @@ from tasks.shared.rules.refusal import Refusal
 MIN_LENGTH, MAX_LENGTH = 12, 256
 """Limits of a password's length in characters: shorter ones can be guessed, longer ones only cost time."""
 
-_CONCURRENT_HASHES = Semaphore(2)  # each uses 32 MiB and a core: many attempts must not overload the machine
+_CONCURRENT_HASHES = Semaphore(2)  # each uses 64 MiB and a core: many attempts must not overload the machine
 
 ATTEMPT_WINDOW_SECONDS = 15 * 60.0
 """Seconds during which a failed attempt counts."""
@@ -32,15 +34,6 @@ MAX_FAILURES_BY_NAME, MAX_FAILURES_BY_ADDRESS = 8, 40
 """Maximum failed attempts within the window, per name and per client address; further attempts are refused."""
 
 _END_SESSIONS = "DELETE FROM sessions WHERE via = 'password' AND name IN (SELECT name FROM accounts WHERE key = ?)"
-
-
-@dataclass(frozen=True)
-class ScryptCost:
-    """The cost of scrypt: 32 MiB and about 0.2 s per attempt, as OWASP recommends."""
-
-    n: int = 2**15
-    r: int = 8
-    p: int = 3
 
 
 @dataclass(frozen=True)
@@ -63,8 +56,8 @@ class TooManyAttempts(SignInFailed):
 class Accounts:
     """The accounts of one approvals page."""
 
-    def __init__(self, store: ApprovalsStore, cost: ScryptCost | None = None) -> None:
-        self._store, self._cost = store, cost or ScryptCost()
+    def __init__(self, store: ApprovalsStore, hasher: PasswordHasher | None = None) -> None:
+        self._store, self._hasher = store, hasher or PasswordHasher()
 
     def add(self, name: str, password: str, roles: Sequence[str], now: datetime) -> Account:
         """Create an account, or set a new password and new roles of an existing one and end its sessions.
@@ -80,8 +73,10 @@ class Accounts:
             raise Refusal("the name mixes letters that look alike", where="account", value=word)
         if not roles:
             raise Refusal("an account needs a role", where=f"account {name}", remedy="Give one: --role approver.")
-        _check_password_length(password)
-        password_hash, roles_json = hash_password(password, self._cost), json.dumps(sorted(set(roles)))
+        if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
+            remedy = f"Use {MIN_LENGTH} to {MAX_LENGTH} characters, for example several unrelated words."
+            raise Refusal("the password is too short or too long", where="password", remedy=remedy)
+        password_hash, roles_json = hash_password(password, self._hasher), json.dumps(sorted(set(roles)))
         self._store.write(
             (_END_SESSIONS, (key,)),
             (
@@ -123,11 +118,7 @@ class Accounts:
         by_name = "name " + text_digest(normalized_name(name[:1000]), "surrogatepass")
         by_address = f"address {address[:100]}"
         self._check_attempts(by_name, by_address, now)
-        rows = self._store.rows(
-            "SELECT name, password, disabled FROM accounts WHERE key = ?", (normalized_name(name[:1000]),)
-        )
-        matches = verify_password(password, rows[0]["password"] if rows else self._dummy_hash)
-        account = self.find(name) if rows and matches else None
+        account = self.find(name) if self._is_password(normalized_name(name[:1000]), password) else None
         if account is None or account.disabled:
             at = now.timestamp()
             self._store.write(
@@ -144,38 +135,53 @@ class Accounts:
             if self._store.rows(count, (what, now.timestamp() - ATTEMPT_WINDOW_SECONDS))[0]["failed"] >= limit:
                 raise TooManyAttempts("too many attempts have failed; wait 15 minutes")
 
+    def _is_password(self, key: str, password: str) -> bool:
+        """Whether it is the account's password. If so, a hash of another kind than new ones is replaced."""
+        stored = {row["key"]: str(row["password"]) for row in self._store.rows("SELECT key, password FROM accounts")}
+        # one hash of each kind: the time tells neither whether there is an account, nor of which kind its hash is
+        checked = (self._dummy_hash, *stored.values(), stored.get(key, self._dummy_hash))
+        right = [each for each in {_kind(each): each for each in checked}.values() if verify_password(password, each)]
+        if stored.get(key) not in right:
+            return False
+        if _kind(stored[key]) != _kind(self._dummy_hash):
+            new = hash_password(password, self._hasher)
+            self._store.write(
+                ("UPDATE accounts SET password = ? WHERE key = ? AND password = ?", (new, key, stored[key]))
+            )
+        return True
+
     @cached_property
     def _dummy_hash(self) -> str:
-        """The hash that is checked when the name is unknown, so that the response takes the same time."""
-        return hash_password(self._store.secret("nobody's password").hex(), self._cost)
+        """The hash of a password that nobody has, of the kind of new hashes."""
+        return hash_password(self._store.secret("nobody's password").hex(), self._hasher)
 
 
-def _check_password_length(password: str) -> None:
-    """Refuse a password that is too short or too long."""
-    if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
-        remedy = f"Use {MIN_LENGTH} to {MAX_LENGTH} characters, for example several unrelated words."
-        raise Refusal("the password is too short or too long", where="password", remedy=remedy)
+def _kind(stored_hash: str) -> str:
+    """Return algorithm and cost of a stored hash."""
+    return stored_hash.rsplit("$", 2)[0]
 
 
-def hash_password(password: str, cost: ScryptCost | None = None) -> str:
-    """Return the stored form of a password: `scrypt$n$r$p$salt$hash`."""
-    cost, salt = cost or ScryptCost(), secrets.token_bytes(16)
-    salt_text, hash_text = (base64.b64encode(part).decode() for part in (salt, _scrypt(password, salt, cost)))
-    return f"scrypt${cost.n}${cost.r}${cost.p}${salt_text}${hash_text}"
+def hash_password(password: str, hasher: PasswordHasher) -> str:
+    """Return the stored form of a password: `$argon2id$v=19$m=…,t=…,p=…$salt$hash`."""
+    with _CONCURRENT_HASHES:
+        return hasher.hash(_password_bytes(password))
 
 
 def verify_password(password: str, stored_hash: str) -> bool:
     """Return whether the password matches the stored hash; the comparison takes constant time."""
+    content = _password_bytes(password)
     try:
-        name, n, r, p, salt, digest = stored_hash.split("$")
-        cost, expected = ScryptCost(int(n), int(r), int(p)), base64.b64decode(digest, validate=True)
-        computed = _scrypt(password, base64.b64decode(salt, validate=True), cost)
-    except (ValueError, binascii.Error):
+        with _CONCURRENT_HASHES:
+            if not stored_hash.startswith("scrypt$"):
+                return PasswordHasher().verify(stored_hash, content)
+            n, r, p, *texts = stored_hash.split("$")[1:]  # RFC 7914, as earlier releases stored it
+            salt, expected = (b64decode(text, validate=True) for text in texts)
+            Scrypt(salt, len(expected), int(n), int(r), int(p)).verify(content, expected)
+            return True
+    except (ValueError, InvalidKey, VerificationError, InvalidHashError):
         return False
-    return name == "scrypt" and hmac.compare_digest(computed, expected)
 
 
-def _scrypt(password: str, salt: bytes, cost: ScryptCost) -> bytes:
-    text = unicodedata.normalize("NFKC", password).encode(errors="surrogatepass")
-    with _CONCURRENT_HASHES:
-        return hashlib.scrypt(text, salt=salt, n=cost.n, r=cost.r, p=cost.p, dklen=32, maxmem=256 * cost.n * cost.r)
+def _password_bytes(password: str) -> bytes:
+    """Return the bytes that are hashed: the same for all ways to type a letter, with or without full width."""
+    return unicodedata.normalize("NFKC", password).encode(errors="surrogatepass")

@@ -2,14 +2,15 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from services.gateway.approvals_ui.decisions import cannot_decide_reason, find_request, record_decision
 from services.gateway.approvals_ui.oidc_pages import OidcPages
 from services.gateway.approvals_ui.pages import Pages
-from services.gateway.approvals_ui.users import ApprovalsContext, SignedInUser, sign_in_with_password
+from services.gateway.approvals_ui.users import ApprovalsContext, sign_in_with_password
 from services.gateway.approvals_ui.views import decision_json, list_requests, request_json, request_view
-from services.gateway.approvals_ui.web import RequestError, UiRequest, UiResponse, add_route, json_response
+from services.gateway.approvals_ui.web import RequestError, UiRequest, add_route, json_response
+from services.gateway.limits import client_address
 from services.gateway.rules.strict_json import read_object
 from tasks.shared.rules.refusal import Refusal
 
@@ -41,49 +42,49 @@ class ApprovalsApi:
         add_route(router, pool, "GET", "/api/approvals/{name}", self.get_request, _error_response)
         add_route(router, pool, "POST", "/api/approvals/{name}/decision", self.decide, _error_response)
 
-    def sign_in(self, call: UiRequest) -> UiResponse:
+    def sign_in(self, call: UiRequest) -> Response:
         """Return a token for a name and a password."""
         context, content = self._context, _json_body(call)
         name, password = content.get("name"), content.get("password")
         rules = context.current_environment().gateway
         if not (isinstance(name, str) and isinstance(password, str)):
             raise RequestError(422, 'Send "name" and "password", both as text.')
-        account = sign_in_with_password(context, name, password, call.client_address)
+        account = sign_in_with_password(context, name, password, client_address(call))
         token, ends = context.sessions.start("api", account.name, "password", (), rules, context.clock())
         return json_response(200, {"token": token, "ends_at": ends.isoformat()})
 
-    def sign_out(self, call: UiRequest) -> UiResponse:
+    def sign_out(self, call: UiRequest) -> Response:
         """End the session of the token."""
-        self._context.sessions.end(self._user(call).session.key)
+        self._context.sessions.end(self._context.signed_in(call, "api").session.key)
         return json_response(200, {"outcome": "signed out"})
 
-    def get_requests(self, call: UiRequest) -> UiResponse:
+    def get_requests(self, call: UiRequest) -> Response:
         """Return the pending and the closed requests."""
-        self._user(call)
+        self._context.signed_in(call, "api")
         waiting, closed = list_requests(self._context.current_environment(), self._context.clock())
         listed = {"waiting": waiting, "closed": closed}
         return json_response(
             200, {name: [request_json(view, full=False) for view in views] for name, views in listed.items()}
         )
 
-    def get_request(self, call: UiRequest) -> UiResponse:
+    def get_request(self, call: UiRequest) -> Response:
         """Return one request with its evidence."""
-        user, env = self._user(call), self._context.current_environment()
-        request = find_request(env, call.request_id)
+        user, env = self._context.signed_in(call, "api"), self._context.current_environment()
+        request = find_request(env, call.path_params["name"])
         view = request_view(env, request, env.approvals().chain_entries(request.id), self._context.clock())
         reason = cannot_decide_reason(self._context, user, request)
         return json_response(200, {**request_json(view, full=True), "cannot_decide_reason": reason})
 
-    def decide(self, call: UiRequest) -> UiResponse:
+    def decide(self, call: UiRequest) -> Response:
         """Record a decision: {"approve": true, "reason": "…", "digest": "…"}."""
-        user, content = self._user(call), _json_body(call)
+        user, content = self._context.signed_in(call, "api"), _json_body(call)
         approve, reason, digest = content.get("approve"), content.get("reason"), content.get("digest")
         if not (isinstance(approve, bool) and isinstance(reason, str) and isinstance(digest, str)):
             raise RequestError(422, 'Send "approve": true or false, a "reason", and the "digest" of the request.')
         decision = record_decision(
             self._context,
             user,
-            call.request_id,
+            call.path_params["name"],
             approved=approve,
             reason=reason,
             shown_digest=digest,
@@ -91,23 +92,17 @@ class ApprovalsApi:
         )
         return json_response(200, decision_json(decision))
 
-    def _user(self, call: UiRequest) -> SignedInUser:
-        kind, _, token = call.headers.get("authorization", "").partition(" ")
-        return self._context.require_user(
-            self._context.find_session("api", token.strip() if kind.lower() == "bearer" else "")
-        )
-
 
 def _json_body(call: UiRequest) -> dict[str, object]:
-    if call.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if call.media_type != "application/json":
         raise RequestError(415, "Send application/json.")
     try:
-        return read_object(call.body)
+        return read_object(call.content)
     except Refusal as cause:
         raise RequestError(400, str(cause)) from cause
 
 
-def _error_response(_: UiRequest, error: RequestError) -> UiResponse:
+def _error_response(_: UiRequest, error: RequestError) -> Response:
     headers = {"www-authenticate": "Bearer"} if error.status == 401 else {}
     headers |= {"retry-after": "900"} if error.status == 429 else {}
     return json_response(error.status, {"outcome": "refused", "reason": error.message}, headers)

@@ -1,29 +1,41 @@
-"""OpenID Connect: the authorization code flow with PKCE, and full validation of the ID token.
+"""OpenID Connect: the authorization code flow with PKCE, and full validation of the ID token, by Authlib.
 
 OpenID Connect Core 1.0, sections 3.1.2 and 3.1.3.7; RFC 7636 (PKCE, S256); RFC 9207 (`iss` in the callback).
+Authlib's integration for Starlette keeps pending sign-ins in a cookie and accepts the algorithms that the provider
+lists; so its parts are put together here.
 """
 
-import base64
-import hashlib
-import hmac
-from collections.abc import Callable, Mapping
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from threading import Lock
+from functools import cache
+from time import monotonic
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import httpx
-import jwt
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from authlib.oauth2 import ClientAuth, OAuth2Client, OAuth2Error
+from authlib.oidc.core import CodeIDToken
+from cryptography.exceptions import UnsupportedAlgorithm
+from joserfc import jwt
+from joserfc.errors import InvalidKeyIdError, JoseError
+from joserfc.jwk import JWKRegistry, Key, KeySet
+from joserfc.jws import JWSRegistry
 
 from blocks.common.gateway_settings import OpenIdConnect, is_secure_url
+from tasks.approval.rules.people import People
 
 REQUEST_TIMEOUT_SECONDS, MAX_RESPONSE_BYTES = 10.0, 262_144
 DISCOVERY_TTL_SECONDS, KEY_REFRESH_SECONDS = 3600.0, 30.0
 """Seconds that the discovery document and the keys are cached; seconds before an unknown key is fetched again."""
 LEEWAY_SECONDS = 60
-_KEY_TYPES = {"RS256": "RSA", "ES256": "EC"}
+_tls = cache(httpx.create_ssl_context)  # reads the certificates of authorities once
+_TAG = re.compile(r"\+[^@]*(?=@)")
+_MIN_MODULUS_CHARACTERS = 342
+"""Characters of base64 of a modulus of 2048 bits."""
 
 
 class IdentityNotVerified(Exception):
@@ -46,25 +58,19 @@ class Provider:
     ) -> None:
         self.rules, self.redirect = rules, redirect
         self._clock = clock
-        self._discovery: dict[str, Any] = {}
-        self._keys: list[dict[str, Any]] = []
-        self._discovery_at = self._keys_at = 0.0
-        self._lock = Lock()
+        self._documents: dict[str, tuple[float, dict[str, Any]]] = {}
 
     def authorization_url(self, state: str, nonce: str, verifier: str) -> str:
         """Return the address at which the browser signs in. Raises IdentityNotVerified when it is not known."""
-        parameters = {
-            "response_type": "code",
-            "client_id": self.rules.client_id,
-            "redirect_uri": self.redirect,
-            "scope": " ".join(self.rules.scopes),
-            "state": state,
-            "nonce": nonce,
-            "code_challenge": _base64(hashlib.sha256(verifier.encode()).digest()),
-            "code_challenge_method": "S256",
-        }
-        base = self._endpoint("authorization_endpoint")
-        return f"{base}{'&' if '?' in base else '?'}{urlencode(parameters)}"
+        rules, endpoint = self.rules, self._endpoint("authorization_endpoint")
+        client = OAuth2Client(
+            None, rules.client_id, scope=rules.scopes, redirect_uri=self.redirect, code_challenge_method="S256"
+        )
+        try:
+            address, _ = client.create_authorization_url(endpoint, state, verifier, nonce=nonce)
+        except ValueError as cause:
+            raise IdentityNotVerified("the provider's authorization_endpoint is not an address") from cause
+        return str(address)
 
     def check_callback(self, query: Mapping[str, str]) -> str:
         """Return the authorization code of a callback from this provider. Raises IdentityNotVerified."""
@@ -81,58 +87,44 @@ class Provider:
 
     def exchange_code(self, code: str, nonce: str, verifier: str, secret: str) -> VerifiedIdentity:
         """Exchange the code for an ID token and return its identity. Raises IdentityNotVerified."""
-        form = {
-            "grant_type": "authorization_code", "code": code, "redirect_uri": self.redirect,
-            "client_id": self.rules.client_id, "code_verifier": verifier,
-        }  # fmt: skip
         methods = self._discovery_document().get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
-        basic = httpx.BasicAuth(_form_encoded(self.rules.client_id), _form_encoded(secret)) if secret else None
-        if secret and "client_secret_basic" not in methods:
-            form, basic = {**form, "client_secret": secret}, None
-        response = _fetch_json("POST", self._endpoint("token_endpoint"), data=form, auth=basic)
-        token = response.get("id_token")
-        if not isinstance(token, str):
-            raise IdentityNotVerified("the provider's response has no ID token")
-        return self.verify_id_token(token, nonce)
-
-    def verify_id_token(self, token: str, nonce: str) -> VerifiedIdentity:
-        """Return the identity in an ID token. Raises IdentityNotVerified unless all its claims are valid."""
-        rules = self.rules
         try:
-            header = jwt.get_unverified_header(token)
-            algorithm = header.get("alg")
-            if algorithm not in rules.algorithms or header.get("crit") is not None:
-                raise IdentityNotVerified(f"the ID token is signed by {algorithm!r}, which is not accepted")
-            claims = jwt.decode(
-                token,
-                self._key(header.get("kid"), algorithm),
-                algorithms=[algorithm],
-                audience=rules.client_id,
-                issuer=rules.issuer,
-                options={
-                    "require": ["iss", "sub", "aud", "exp", "iat", "nonce"],
-                    "verify_exp": False,  # _check_times checks this and the next two, by the provider's `clock`
-                    "verify_nbf": False,
-                    "verify_iat": False,
-                },
-            )
-            _check_times(claims, self._now())
-        except jwt.PyJWTError as cause:
-            raise IdentityNotVerified(f"the ID token is not valid: {type(cause).__name__}") from cause
-        self._check_audience(claims)
-        claim = claims["nonce"]
-        if not isinstance(claim, str) or not hmac.compare_digest(claim.encode(errors="surrogatepass"), nonce.encode()):
-            raise IdentityNotVerified("the nonce of the ID token does not match this sign-in")
+            basic = bool(secret) and "client_secret_basic" in methods
+            method = "client_secret_basic" if basic else "client_secret_post" if secret else "none"
+            # RFC 6749, section 2.3.1 encodes both before they are put into the Basic scheme; Authlib does not
+            known = [quote_plus(text) if basic else text for text in (self.rules.client_id, secret)]
+            client = OAuth2Client(_TokenSession(), *known, method, redirect_uri=self.redirect)
+            token = client.fetch_token(self._endpoint("token_endpoint"), code=code, code_verifier=verifier)
+        except (OAuth2Error, ValueError, TypeError, AttributeError, RecursionError) as cause:
+            raise IdentityNotVerified(f"the provider gives no token: {_reason(cause)}") from cause
+        if not isinstance(token.get("id_token"), str):
+            raise IdentityNotVerified("the provider's response has no ID token")
+        return self.verify_id_token(token["id_token"], nonce, token.get("access_token"))
+
+    def verify_id_token(self, token: str, nonce: str, access_token: object = None) -> VerifiedIdentity:
+        """Return the identity in an ID token. Raises IdentityNotVerified unless all its claims are valid."""
+        client_id = self.rules.client_id
+        expected = {
+            "iss": {"essential": True, "value": self.rules.issuer},
+            "aud": {"essential": True, "value": client_id},
+            "azp": {"value": client_id},
+        }
+        try:
+            decoded = self._decode(token)
+            params = {"nonce": nonce, "client_id": client_id, "access_token": access_token}
+            claims = CodeIDToken(decoded.claims, decoded.header, expected, params)
+            claims.validate(self._now(), LEEWAY_SECONDS)
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as cause:
+            raise IdentityNotVerified(f"the ID token is not valid: {_reason(cause)}") from cause
         return VerifiedIdentity(self._name(claims), self._groups(claims))
 
-    def _check_audience(self, claims: Mapping[str, Any]) -> None:
-        """Refuse a token for several clients, unless its `azp` names this client."""
-        audience, authorized_party = claims["aud"], claims.get("azp")
-        many = isinstance(audience, list) and len(audience) > 1
-        if (many and authorized_party is None) or (
-            authorized_party is not None and authorized_party != self.rules.client_id
-        ):
-            raise IdentityNotVerified("the ID token was issued for another client")
+    def _decode(self, token: str) -> jwt.Token:
+        """Verify the signature. For an unknown key the keys are fetched again (key rotation). Raises JoseError."""
+        registry = JWSRegistry(algorithms=self.rules.algorithms, strict_check_header=False)
+        try:
+            return jwt.decode(token, self._signing_keys(DISCOVERY_TTL_SECONDS), registry=registry)
+        except InvalidKeyIdError:
+            return jwt.decode(token, self._signing_keys(KEY_REFRESH_SECONDS), registry=registry)
 
     def _name(self, claims: Mapping[str, Any]) -> str:
         claim = self.rules.name_claim
@@ -141,6 +133,8 @@ class Provider:
             raise IdentityNotVerified(f"the ID token has no {claim!r}")
         if claim == "email" and self.rules.email_verified and claims.get("email_verified") is not True:
             raise IdentityNotVerified("the provider has not verified the e-mail address")
+        if not _is_plain(name):
+            raise IdentityNotVerified(f"{name!r} could be taken for another person's name")
         return " ".join(name.split())
 
     def _groups(self, claims: Mapping[str, Any]) -> tuple[str, ...]:
@@ -150,32 +144,9 @@ class Provider:
             sorted({group for group in groups if isinstance(group, str) and group in self.rules.role_by_group})
         )
 
-    def _key(self, name: object, algorithm: str) -> jwt.PyJWK:
-        """Return the provider's key with that id. For an unknown id the keys are fetched again (key rotation)."""
-        for refresh in (False, True):
-            matching = [
-                key
-                for key in self._signing_keys(refresh=refresh)
-                if key.get("kty") == _KEY_TYPES[algorithm]
-                and key.get("use", "sig") == "sig"
-                and key.get("alg", algorithm) == algorithm
-                and (name is None or key.get("kid") == name)
-            ]
-            if len(matching) == 1:
-                jwk = jwt.PyJWK(matching[0], algorithm=algorithm)
-                if isinstance(jwk.key, RSAPublicKey) and jwk.key.key_size < 2048:
-                    raise IdentityNotVerified("the provider's key is too short")
-                return jwk
-        raise IdentityNotVerified("the provider has no key with the id that the ID token names, or more than one")
-
-    def _signing_keys(self, *, refresh: bool) -> list[dict[str, Any]]:
-        max_age_seconds = KEY_REFRESH_SECONDS if refresh else DISCOVERY_TTL_SECONDS
-        if not self._is_recent(self._keys_at, max_age_seconds) or not self._keys:
-            listed = _fetch_json("GET", self._endpoint("jwks_uri")).get("keys")
-            keys = [key for key in listed if isinstance(key, dict)] if isinstance(listed, list) else []
-            with self._lock:
-                self._keys, self._keys_at = keys, self._now()
-        return self._keys
+    def _signing_keys(self, max_age_seconds: float) -> KeySet:
+        listed = self._document(self._endpoint("jwks_uri"), max_age_seconds).get("keys")
+        return KeySet([key for each in (listed if isinstance(listed, list) else []) for key in _usable_keys(each)])
 
     def _endpoint(self, name: str) -> str:
         address = self._discovery_document().get(name)
@@ -184,68 +155,90 @@ class Provider:
         return address
 
     def _discovery_document(self) -> dict[str, Any]:
-        if not self._is_recent(self._discovery_at, DISCOVERY_TTL_SECONDS):
-            document = _fetch_json("GET", f"{self.rules.issuer.rstrip('/')}/.well-known/openid-configuration")
-            if document.get("issuer") != self.rules.issuer:
-                raise IdentityNotVerified("the provider's discovery document names another issuer")
-            with self._lock:
-                self._discovery, self._discovery_at = document, self._now()
-        return self._discovery
+        address = f"{self.rules.issuer.rstrip('/')}/.well-known/openid-configuration"
+        document = self._document(address, DISCOVERY_TTL_SECONDS)
+        if document.get("issuer") != self.rules.issuer:
+            self._documents.clear()  # it may be right the next time
+            raise IdentityNotVerified("the provider's discovery document names another issuer")
+        return document
+
+    def _document(self, address: str, max_age_seconds: float) -> dict[str, Any]:
+        """Return the JSON object at an address, fetched again when it is older, or when the clock was set back."""
+        fetched_at, document = self._documents.get(address, (0.0, {}))
+        if not 0 <= self._now() - fetched_at <= max_age_seconds:
+            document = _fetch_object(address)
+            self._documents[address] = self._now(), document
+        return document
 
     def _now(self) -> float:
         return self._clock().timestamp()
 
-    def _is_recent(self, at: float, seconds: float) -> bool:
-        """Whether `at` is within the last `seconds`. A time in the future, after the clock was set back, is not."""
-        return 0 <= self._now() - at <= seconds
+
+class _TokenSession:
+    """The session that Authlib's client sends its request for a token with."""
+
+    def post(self, address: str, data: dict[str, str], headers: dict[str, str], auth: ClientAuth) -> httpx.Response:
+        """Send a form, with the client's proof of who it is."""
+        address, headers, body = auth.prepare("POST", address, dict(headers), urlencode(data))
+        return _fetch("POST", address, headers, body, (200, 400, 401))  # Authlib reads the errors of OAuth
 
 
-def _check_times(claims: Mapping[str, Any], now: float) -> None:
-    """Check the claims `iat`, `nbf` and `exp` of a token, in seconds since 1970.
-
-    The checks are those of PyJWT, which can only use the clock of the machine.
-
-    Raises:
-        jwt.PyJWTError: the token is not valid at `now`, or one of the claims is not a number.
-    """
-    times: dict[str, int] = {}
-    for name, error in (("iat", jwt.InvalidIssuedAtError), ("nbf", jwt.DecodeError), ("exp", jwt.DecodeError)):
-        try:
-            times |= {name: int(claims[name])} if name in claims else {}
-        except (ValueError, TypeError, OverflowError):
-            raise error(f"The claim {name} must be an integer.") from None
-    if max(times["iat"], times.get("nbf", times["iat"])) > now + LEEWAY_SECONDS:
-        raise jwt.ImmatureSignatureError("The token is not yet valid.")
-    if times["exp"] <= now - LEEWAY_SECONDS:
-        raise jwt.ExpiredSignatureError("The token has expired.")
+def _fetch_object(address: str) -> dict[str, Any]:
+    """Return the JSON object at an address of the provider."""
+    try:
+        content = _fetch("GET", address, {"accept": "application/json"}).json()
+    except (ValueError, RecursionError) as cause:
+        raise IdentityNotVerified("the provider's response is not JSON") from cause
+    if not isinstance(content, dict):
+        raise IdentityNotVerified("the provider's response is not a JSON object")
+    return content
 
 
-def _fetch_json(method: str, address: str, **content: Any) -> dict[str, Any]:
-    """Return the JSON object of a provider's response, within a size and a time limit; redirects are not followed."""
+def _fetch(
+    method: str, address: str, headers: Mapping[str, str], body: str | None = None, accepted: Sequence[int] = (200,)
+) -> httpx.Response:
+    """Return a response of an accepted status, within a size and a time limit; redirects are not followed."""
+    deadline, content = monotonic() + REQUEST_TIMEOUT_SECONDS, b""
     try:
         with (
-            httpx.Client(timeout=REQUEST_TIMEOUT_SECONDS, follow_redirects=False) as client,
-            client.stream(method, address, headers={"accept": "application/json"}, **content) as response,
+            httpx.Client(verify=_tls(), timeout=REQUEST_TIMEOUT_SECONDS, follow_redirects=False) as client,
+            client.stream(method, address, headers=headers, content=body) as response,
         ):
-            body = b""
             for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > MAX_RESPONSE_BYTES:
+                content += chunk
+                if len(content) > MAX_RESPONSE_BYTES:
                     raise IdentityNotVerified(f"the provider's response is larger than {MAX_RESPONSE_BYTES:,} bytes")
-            if response.status_code != 200:
+                if monotonic() > deadline:
+                    raise IdentityNotVerified(f"the response took longer than {REQUEST_TIMEOUT_SECONDS:g} s")
+            if response.status_code not in accepted:
                 raise IdentityNotVerified(f"the provider responds with status {response.status_code}")
-            content_object = httpx.Response(200, content=body).json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError) as cause:
+            return httpx.Response(response.status_code, content=content, request=response.request)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as cause:
         raise IdentityNotVerified(f"the request to the provider failed: {type(cause).__name__}") from cause
-    if not isinstance(content_object, dict):
-        raise IdentityNotVerified("the provider's response is not a JSON object")
-    return content_object
 
 
-def _form_encoded(text: str) -> str:
-    """Return the text encoded for the Basic scheme, as RFC 6749, section 2.3.1 requires."""
-    return urlencode({"": text})[1:]
+def _usable_keys(listed: object) -> list[Key]:
+    """Return the key if it can verify signatures. Others are left out, as RFC 7517, section 5 says."""
+    if not isinstance(listed, dict) or listed.get("use", "sig") != "sig" or listed.get("kty") not in {"RSA", "EC"}:
+        return []
+    if listed["kty"] == "RSA" and len(str(listed.get("n"))) < _MIN_MODULUS_CHARACTERS:
+        return []
+    with suppress(JoseError, ValueError, TypeError, KeyError, UnsupportedAlgorithm):
+        return [JWKRegistry.import_key(listed)]
+    return []
 
 
-def _base64(value: bytes) -> str:
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+def _reason(cause: Exception) -> str:
+    """Return what is wrong, for the log: of other errors than Authlib's only the class, as they may quote a token."""
+    return f"{type(cause).__name__} {[getattr(cause, name, None) for name in ('error', 'description')]!r:.200}"
+
+
+def _is_plain(name: str) -> bool:
+    """Whether the name has no letters that the rule of names drops or replaces, and names one person only.
+
+    A provider can have an account of its own for each spelling; here they would be one person.
+    """
+    plain = " ".join(unicodedata.normalize("NFC", name).split())
+    folded = _TAG.sub("", unicodedata.normalize("NFD", unicodedata.normalize("NFD", plain).casefold()))
+    known = {unicodedata.normalize("NFKD", _TAG.sub("", each)) for each in People().aliases_of(name)}
+    return known == {folded} and unicodedata.is_normalized("NFKC", plain)

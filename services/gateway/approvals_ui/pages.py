@@ -2,32 +2,29 @@
 
 import re
 import secrets
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from runtime.digests import text_digest
 from services.gateway.approvals_ui.decisions import cannot_decide_reason, find_request, record_decision
-from services.gateway.approvals_ui.sessions import Session
-from services.gateway.approvals_ui.users import ApprovalsContext, SignedInUser, sign_in_with_password
-from services.gateway.approvals_ui.views import decision_chain_problem, list_requests, request_view, review_attachments
-from services.gateway.approvals_ui.web import (
-    STYLESHEET,
-    RequestError,
-    UiRequest,
-    UiResponse,
-    add_route,
-    redirect,
-    render_page,
+from services.gateway.approvals_ui.users import (
+    SESSION_COOKIE,
+    ApprovalsContext,
+    SignedInUser,
+    is_cross_site,
+    sign_in_with_password,
 )
+from services.gateway.approvals_ui.views import decision_chain_problem, list_requests, request_view, review_attachments
+from services.gateway.approvals_ui.web import RequestError, UiRequest, add_route, redirect, render_page, stylesheet
+from services.gateway.limits import client_address
 
-SESSION_COOKIE, PRE_SESSION_COOKIE = "ratchet-session", "ratchet-pre-session"
-"""Cookie names: the session, and the pre-session that protects the sign-in form."""
+PRE_SESSION_COOKIE = "ratchet-pre-session"
+"""The cookie of a browser that has not signed in; it protects the sign-in form."""
 
-_OWN_PATHS = re.compile(r"/approvals(/[A-Za-z0-9._-]{1,200})?")
+_OWN_PATHS = re.compile(r"/approvals(/[A-Za-z0-9][A-Za-z0-9._-]{0,199})?")
 
 
 class Pages:
@@ -39,7 +36,7 @@ class Pages:
     def mount(self, router: APIRouter, pool: ThreadPoolExecutor) -> None:
         """Add the routes of the pages."""
         add_route(router, pool, "GET", "/", lambda _: redirect("/approvals"), self.error_page)
-        add_route(router, pool, "GET", "/static/style.css", lambda _: STYLESHEET, self.error_page)
+        add_route(router, pool, "GET", "/static/style.css", stylesheet, self.error_page)
         add_route(router, pool, "GET", "/sign-in", self.sign_in_page, self.error_page)
         add_route(router, pool, "POST", "/sign-in", self.sign_in, self.error_page)
         add_route(router, pool, "POST", "/sign-out", self.sign_out, self.error_page)
@@ -49,89 +46,90 @@ class Pages:
         add_route(router, pool, "POST", "/approvals/{name}", self.decide, self.error_page)
         add_route(router, pool, "GET", "/approvals/{name}/plot.png", self.plot, self.error_page)
 
-    def sign_in_page(self, call: UiRequest) -> UiResponse:
+    def sign_in_page(self, call: UiRequest) -> Response:
         """Show the sign-in form; redirect a user who has signed in already."""
-        if self._session(call) is not None:
-            return redirect(own_path(call.query.get("next", "")))
-        return self.sign_in_form(call, 200, "", own_path(call.query.get("next", "")))
+        next_path = own_path(call.query.get("next", ""))
+        if self._context.find_session(call) is not None:
+            return redirect(next_path)
+        return self.sign_in_form(call, 200, "", next_path)
 
-    def sign_in(self, call: UiRequest) -> UiResponse:
+    def sign_in(self, call: UiRequest) -> Response:
         """Start a session for a name and a password."""
-        context, form = self._context, call.form()
-        pre_session = call.cookies.get(self.cookie_name(PRE_SESSION_COOKIE), "")
-        if not pre_session or not context.sessions.is_form_token(_pre_session_key(pre_session), form.get("token", "")):
-            return self.sign_in_form(call, 403, "This form is out of date. Try again.", own_path(form.get("next", "")))
+        context, form = self._context, call.form_fields()
+        pre_session, next_path = context.cookie(call, PRE_SESSION_COOKIE), own_path(form.get("next", ""))
+        is_ours = context.sessions.is_form_token(_pre_session_key(pre_session), form.get("token", ""))
+        if not pre_session or not is_ours or is_cross_site(call):
+            return self.sign_in_form(call, 403, "This form is out of date. Try again.", next_path)
         try:
             account = sign_in_with_password(
-                context, form.get("name", ""), form.get("password", ""), call.client_address
+                context, form.get("name", ""), form.get("password", ""), client_address(call)
             )
         except RequestError as error:
-            return self.sign_in_form(call, error.status, error.message, own_path(form.get("next", "")))
-        return self.start_session(call, account.name, "password", (), own_path(form.get("next", "")))
+            return self.sign_in_form(call, error.status, error.message, next_path)
+        return self.start_session(call, account.name, "password", (), next_path)
 
     def start_session(
         self, call: UiRequest, name: str, via: str, groups: tuple[str, ...], next_path: str, *, via_page: bool = False
-    ) -> UiResponse:
+    ) -> Response:
         """Start a session, end the previous one, and continue to `next_path`.
 
         `via_page`: redirect through a page of our own, because a cross-site redirect does not send a
         SameSite=Strict cookie.
         """
-        context, before = self._context, self._session(call)
+        context, before = self._context, self._context.find_session(call)
         if before is not None:
             context.sessions.end(before.key)
         rules = context.current_environment().gateway
         token, _ = context.sessions.start("page", name, via, groups, rules, context.clock())
         path = own_path(next_path)
         response = render_page(200, "continue.html", next_path=path) if via_page else redirect(path)
-        return response.with_cookies(
-            self.set_cookie(SESSION_COOKIE, token, int(rules.session_hours * 3600)),
-            self.set_cookie(PRE_SESSION_COOKIE, "", 0),
-        )
+        context.set_cookie(response, SESSION_COOKIE, token, int(rules.session_hours * 3600))
+        context.set_cookie(response, PRE_SESSION_COOKIE, "", 0)
+        return response
 
-    def sign_out(self, call: UiRequest) -> UiResponse:
+    def sign_out(self, call: UiRequest) -> Response:
         """End the session on the server and in the browser."""
-        session = self._session(call)
-        if session is None:
-            return redirect("/sign-in").with_cookies(self.set_cookie(SESSION_COOKIE, "", 0))
-        self._check_form(session, call.form())
-        self._context.sessions.end(session.key)
-        return redirect("/sign-in").with_cookies(self.set_cookie(SESSION_COOKIE, "", 0))
+        if (session := self._context.find_session(call)) is not None:
+            self._context.check_form(session, call)
+            self._context.sessions.end(session.key)
+        response = redirect("/sign-in")
+        self._context.set_cookie(response, SESSION_COOKIE, "", 0)
+        return response
 
-    def token(self, call: UiRequest) -> UiResponse:
+    def token(self, call: UiRequest) -> Response:
         """Show a new API token, once; also for users of an identity provider."""
-        user, context = self._user(call), self._context
-        self._check_form(user.session, call.form())
+        user, context = self._context.signed_in(call), self._context
+        context.check_form(user.session, call)
         session, rules = user.session, context.current_environment().gateway
         api_token, ends = context.sessions.start(
             "api", session.name, session.sign_in_via, session.groups, rules, context.clock()
         )
         return self._signed_in_page(200, "token.html", user, api_token=api_token, ends=ends, idle=rules.idle_minutes)
 
-    def requests_page(self, call: UiRequest) -> UiResponse:
+    def requests_page(self, call: UiRequest) -> Response:
         """Show the pending and the closed requests."""
-        user = self._user(call)
+        user = self._context.signed_in(call)
         waiting, closed = list_requests(self._context.current_environment(), self._context.clock())
         return self._signed_in_page(200, "list.html", user, waiting=waiting, closed=closed)
 
-    def request_page(self, call: UiRequest) -> UiResponse:
+    def request_page(self, call: UiRequest) -> Response:
         """Show a request with its evidence."""
-        return self._render_request(call.request_id, self._user(call))
+        return self._render_request(call.path_params["name"], self._context.signed_in(call))
 
-    def plot(self, call: UiRequest) -> UiResponse:
+    def plot(self, call: UiRequest) -> Response:
         """Return the plot of a request's evaluation."""
-        self._user(call)
+        self._context.signed_in(call)
         env = self._context.current_environment()
-        request = find_request(env, call.request_id)
+        request = find_request(env, call.path_params["name"])
         view = request_view(env, request, (), self._context.clock())
         if not (picture := review_attachments(env, request, view.evidence).plot):
             raise RequestError(404, "This request has no plot.")
-        return UiResponse(200, picture, "image/png")
+        return Response(picture, media_type="image/png")
 
-    def decide(self, call: UiRequest) -> UiResponse:
+    def decide(self, call: UiRequest) -> Response:
         """Record a decision, or show the request again with the reason why the decision does not count."""
-        user, form = self._user(call), call.form()
-        self._check_form(user.session, form)
+        user = self._context.signed_in(call)
+        form = self._context.check_form(user.session, call)
         verdict, reason = form.get("verdict", ""), form.get("reason", "").strip()
         try:
             if verdict not in {"approve", "reject"}:
@@ -139,16 +137,16 @@ class Pages:
             if len(reason) < 3:
                 raise RequestError(422, "Give a reason: it is recorded with your name.")
             record_decision(
-                self._context, user, call.request_id, approved=verdict == "approve", reason=reason,
+                self._context, user, call.path_params["name"], approved=verdict == "approve", reason=reason,
                 shown_digest=form.get("digest", ""), channel="approvals page",
             )  # fmt: skip
         except RequestError as error:
             if error.status in {404, 503}:
                 raise
-            return self._render_request(call.request_id, user, error.status, error.message, reason)
-        return redirect(f"/approvals/{quote(call.request_id)}")
+            return self._render_request(call.path_params["name"], user, error.status, error.message, reason)
+        return redirect(f"/approvals/{quote(call.path_params['name'])}")
 
-    def error_page(self, call: UiRequest, error: RequestError) -> UiResponse:
+    def error_page(self, call: UiRequest, error: RequestError) -> Response:
         """Show an error page. Users who are not signed in get the sign-in form."""
         if error.status == 401:
             if call.headers.get("sec-fetch-site") == "cross-site" and call.method == "GET":
@@ -159,45 +157,20 @@ class Pages:
             )
         return render_page(error.status, "message.html", message=error.message)
 
-    def sign_in_form(self, call: UiRequest, status: int, problem: str, next_path: str) -> UiResponse:
+    def sign_in_form(self, call: UiRequest, status: int, problem: str, next_path: str) -> Response:
         """Show the sign-in form, bound to this browser by a cookie."""
-        name, rules = self.cookie_name(PRE_SESSION_COOKIE), self._context.current_environment().gateway
-        pre_session = call.cookies.get(name, "") or secrets.token_urlsafe(24)
+        context, rules = self._context, self._context.current_environment().gateway
+        pre_session = context.cookie(call, PRE_SESSION_COOKIE) or secrets.token_urlsafe(24)
         response = render_page(
             status, "sign_in.html", problem=problem, next_path=next_path, passwords=rules.allow_passwords,
-            provider=rules.oidc is not None, token=self._context.sessions.form_token(_pre_session_key(pre_session)),
+            provider=rules.oidc is not None, token=context.sessions.form_token(_pre_session_key(pre_session)),
         )  # fmt: skip
-        return response.with_cookies(self.set_cookie(PRE_SESSION_COOKIE, pre_session, 3600))
-
-    def cookie_name(self, name: str) -> str:
-        """Return a cookie's full name. With https the prefix `__Host-` limits the cookie to this host and to https."""
-        return f"__Host-{name}" if self._secure else name
-
-    def set_cookie(self, name: str, value: str, seconds: int, *, site: str = "Strict") -> str:
-        """Return a Set-Cookie value; `seconds` of 0 removes the cookie."""
-        secure = "; Secure" if self._secure else ""
-        return f"{self.cookie_name(name)}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite={site}{secure}"
-
-    @property
-    def _secure(self) -> bool:
-        return self._context.current_environment().gateway.address.startswith("https://")
-
-    def _session(self, call: UiRequest) -> Session | None:
-        return self._context.find_session("page", call.cookies.get(self.cookie_name(SESSION_COOKIE), ""))
-
-    def _user(self, call: UiRequest) -> SignedInUser:
-        return self._context.require_user(self._session(call))
-
-    def _check_form(self, session: Session, form: Mapping[str, str]) -> None:
-        if not self._context.sessions.is_form_token(session.key, form.get("token", "")):
-            raise RequestError(
-                403,
-                "This form is out of date, or was not sent from this page. Nothing was done: go back and try again.",
-            )
+        context.set_cookie(response, PRE_SESSION_COOKIE, pre_session, 3600)
+        return response
 
     def _render_request(
         self, name: str, user: SignedInUser, status: int = 200, problem: str = "", reason: str = ""
-    ) -> UiResponse:
+    ) -> Response:
         env, now = self._context.current_environment(), self._context.clock()
         request = find_request(env, name)
         view = request_view(env, request, env.approvals().chain_entries(request.id), now)
@@ -207,7 +180,7 @@ class Pages:
             cannot_decide_reason=cannot_decide_reason(self._context, user, request),
         )  # fmt: skip
 
-    def _signed_in_page(self, status: int, template: str, user: SignedInUser, **values: Any) -> UiResponse:
+    def _signed_in_page(self, status: int, template: str, user: SignedInUser, **values: Any) -> Response:
         token = self._context.sessions.form_token(user.session.key)
         return render_page(status, template, user=user, token=token, **values)
 

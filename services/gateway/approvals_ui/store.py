@@ -1,6 +1,6 @@
 """SQLite storage of the approvals page (mode 0600): accounts, sessions, failed attempts, secrets.
 
-Passwords are stored as scrypt hashes, tokens as SHA-256.
+Passwords are stored as Argon2id hashes, tokens as SHA-256.
 """
 
 import os

@@ -1,21 +1,30 @@
-"""The signed-in user: identity, roles and permission."""
+"""The signed-in user of a request: identity, roles and permission; their cookies, tokens and forms.
+
+A router of the gateway calls `context.signed_in(request)` for a page or `context.signed_in(request, "api")` for a
+program, and `context.check_form` before it does what a form of a page asks for.
+"""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
+
+from argon2 import PasswordHasher
+from fastapi import Response
 
 from blocks.common.gateway_settings import Permission
 from blocks.environment import Environment
 from deployments.secret_store import SecretStore
-from services.gateway.approvals_ui.accounts import Account, Accounts, ScryptCost, SignInFailed, TooManyAttempts
+from services.gateway.approvals_ui.accounts import Account, Accounts, SignInFailed, TooManyAttempts
 from services.gateway.approvals_ui.sessions import Session, SessionKind, Sessions
 from services.gateway.approvals_ui.store import ApprovalsStore
-from services.gateway.approvals_ui.web import RequestError
+from services.gateway.approvals_ui.web import RequestError, UiRequest
 from tasks.shared.trust import environment_people
 
 _log = logging.getLogger("ratchet.approvals_ui")
 
+SESSION_COOKIE = "ratchet-session"
 NO_ROLE_MESSAGE = "You have no access: none of your roles is known here. Ask the owner of this environment for a role."
 
 
@@ -55,9 +64,52 @@ class ApprovalsContext:
     read_secret: Callable[[str], str] = lambda name: SecretStore().value(name)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def find_session(self, kind: SessionKind, token: str) -> Session | None:
-        """Return the session of a token, or None."""
+    def signed_in(self, request: UiRequest, kind: SessionKind = "page") -> SignedInUser:
+        """Return the user who sends the request: by the cookie of a page, or by the bearer token of the API.
+
+        Raises:
+            RequestError: nobody has signed in (401), or the user has no permission here (403).
+        """
+        return self.require_user(self.find_session(request, kind))
+
+    def find_session(self, request: UiRequest, kind: SessionKind = "page") -> Session | None:
+        """Return the session of a request, or None."""
+        if kind == "page":
+            token = self.cookie(request, SESSION_COOKIE)
+        else:
+            scheme, _, token = request.headers.get("authorization", "").partition(" ")
+            token = token.strip() if scheme.lower() == "bearer" else ""
         return self.sessions.find(kind, token, self.current_environment().gateway, self.clock()) if token else None
+
+    def check_form(self, session: Session, request: UiRequest) -> dict[str, str]:
+        """Return the fields of a form of a page. Raises RequestError unless it is a form of that session."""
+        form = request.form_fields()
+        if is_cross_site(request) or not self.sessions.is_form_token(session.key, form.get("token", "")):
+            raise RequestError(
+                403,
+                "This form is out of date, or was not sent from this page. Nothing was done: go back and try again.",
+            )
+        return form
+
+    def cookie(self, request: UiRequest, name: str) -> str:
+        """Return the value of a cookie, "" without one."""
+        return request.cookies.get(self._cookie_name(name), "")
+
+    def set_cookie(
+        self, response: Response, name: str, value: str, seconds: int, site: Literal["strict", "lax"] = "strict"
+    ) -> None:
+        """Set a cookie that only the gateway's own pages send and no script reads; `seconds` of 0 removes it."""
+        response.set_cookie(
+            self._cookie_name(name), value, seconds, secure=self._is_https, httponly=True, samesite=site
+        )
+
+    def _cookie_name(self, name: str) -> str:
+        """Return a cookie's full name. With https the prefix `__Host-` limits the cookie to this host and to https."""
+        return f"__Host-{name}" if self._is_https else name
+
+    @property
+    def _is_https(self) -> bool:
+        return self.current_environment().gateway.address.startswith("https://")
 
     def require_user(self, session: Session | None) -> SignedInUser:
         """Return the user of a session.
@@ -81,10 +133,10 @@ def create_context(
     store: ApprovalsStore,
     on_decision: Callable[[], None] = lambda: None,
     secret_store: SecretStore | None = None,
-    cost: ScryptCost | None = None,
+    hasher: PasswordHasher | None = None,
 ) -> ApprovalsContext:
     """Return the context of the approvals page over its file. `on_decision` is called after each decision."""
-    accounts, secrets = Accounts(store, cost), secret_store or SecretStore()
+    accounts, secrets = Accounts(store, hasher), secret_store or SecretStore()
     return ApprovalsContext(env, store, accounts, Sessions(store, accounts), on_decision, secrets.value)
 
 
@@ -107,6 +159,11 @@ def sign_in_with_password(context: ApprovalsContext, name: str, password: str, a
     context.require_user(Session("", account.name, "password", account.roles))
     _log.info("%r signed in by password, from %s", account.name, address)
     return account
+
+
+def is_cross_site(request: UiRequest) -> bool:
+    """Whether the browser says that a page of another site, or of another port of this host, sent the request."""
+    return request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}
 
 
 def _verified_roles(env: Environment, session: Session) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import logging
 import unicodedata
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
@@ -32,7 +31,6 @@ REQUEST_LIMITS = RequestLimits(body_bytes=32_768)
 """Bodies of sign-ins and decisions are short."""
 MAX_QUERY_BYTES = 4_096
 TEMPLATES = Path(__file__).parent / "templates"
-HTML, JSON = "text/html; charset=utf-8", "application/json"
 
 SECURITY_HEADERS = {
     "cache-control": "no-store",
@@ -47,44 +45,6 @@ SECURITY_HEADERS = {
 """No script, no external content, no framing, no caching."""
 
 
-@dataclass(frozen=True)
-class UiRequest:
-    """An HTTP request of a browser or a program."""
-
-    method: str
-    path: str
-    request_id: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    cookies: Mapping[str, str]
-    body: bytes
-    client_address: str
-
-    def form(self) -> dict[str, str]:
-        """Return the fields of a form; a name that occurs twice is left out. Raises RequestError for other bodies."""
-        if (
-            self.headers.get("content-type", "").partition(";")[0].strip().lower()
-            != "application/x-www-form-urlencoded"
-        ):
-            raise RequestError(415, "The request is not a form as a browser sends it.")
-        return _fields(self.body.decode("utf-8", errors="replace"))
-
-
-@dataclass(frozen=True)
-class UiResponse:
-    """An HTTP response."""
-
-    status: int
-    content: bytes
-    media_type: str = HTML
-    headers: Mapping[str, str] = field(default_factory=dict)
-    cookies: tuple[str, ...] = ()
-
-    def with_cookies(self, *cookies: str) -> "UiResponse":
-        """Return the response with further cookies to set."""
-        return replace(self, cookies=(*self.cookies, *cookies))
-
-
 class RequestError(Exception):
     """A request is refused: the HTTP status, and a message for the user."""
 
@@ -93,18 +53,46 @@ class RequestError(Exception):
         super().__init__(message)
 
 
-Handler = Callable[[UiRequest], UiResponse]
-ErrorHandler = Callable[[UiRequest, RequestError], UiResponse]
+class UiRequest(Request):
+    """A request whose body has been received."""
+
+    content: bytes = b""
+
+    @property
+    def path(self) -> str:
+        """The path, decoded."""
+        return str(self.scope["path"])
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters of the query; a name that occurs twice is left out."""
+        return _fields(self.scope["query_string"][:MAX_QUERY_BYTES].decode("latin-1"))
+
+    def form_fields(self) -> dict[str, str]:
+        """Return the fields of a form; a name that occurs twice is left out. Raises RequestError for other bodies."""
+        if self.media_type != "application/x-www-form-urlencoded":
+            raise RequestError(415, "The request is not a form as a browser sends it.")
+        return _fields(self.content.decode("utf-8", errors="replace"))
+
+    @property
+    def media_type(self) -> str:
+        """The media type of the body, without parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def json_response(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> UiResponse:
-    """Return a JSON response."""
-    return UiResponse(status, json.dumps(content, ensure_ascii=False).encode(errors="replace"), JSON, headers or {})
+Handler = Callable[[UiRequest], Response]
+ErrorHandler = Callable[[UiRequest, RequestError], Response]
 
 
-def redirect(path: str) -> UiResponse:
-    """Return a redirect to another path of the approvals page."""
-    return UiResponse(303, b"", headers={"location": path})
+def json_response(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    """Return a JSON response. Unlike Starlette's it can carry any text of a model, even one that UTF-8 cannot."""
+    body = json.dumps(content, ensure_ascii=False).encode(errors="replace")
+    return Response(body, status, headers, "application/json")
+
+
+def redirect(path: str) -> Response:
+    """Return a redirect to another path of the approvals page, or to the identity provider."""
+    return RedirectResponse(path, 303)
 
 
 def add_route(
@@ -113,23 +101,25 @@ def add_route(
     """Add a route whose handler runs in a thread of the pool, so that the event loop can receive deliveries."""
 
     async def respond(request: Request) -> Response:
-        call = _read_request(request)
+        call = UiRequest(request.scope)
         try:
             if len(request.scope["query_string"]) > MAX_QUERY_BYTES:
                 raise RequestError(414, "The address is too long.")
             if method == "POST":
-                call = replace(call, body=await read_body(request, REQUEST_LIMITS))
+                call.content = await read_body(request, REQUEST_LIMITS)
             response = await asyncio.get_running_loop().run_in_executor(pool, _call_handler, handler, refuse, call)
         except BodyRejected as rejected:
             response = refuse(call, RequestError(rejected.response.status, rejected.response.reason))
         except RequestError as error:
             response = refuse(call, error)
-        return _to_http_response(response)
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
 
     router.add_api_route(path, respond, methods=[method], response_model=None)
 
 
-def _call_handler(handler: Handler, refuse: ErrorHandler, call: UiRequest) -> UiResponse:
+def _call_handler(handler: Handler, refuse: ErrorHandler, call: UiRequest) -> Response:
     try:
         return handler(call)
     except RequestError as error:
@@ -144,14 +134,6 @@ def _call_handler(handler: Handler, refuse: ErrorHandler, call: UiRequest) -> Ui
         )
 
 
-def _read_request(request: Request) -> UiRequest:
-    headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in request.scope["headers"]}
-    query = _fields(request.scope["query_string"][:MAX_QUERY_BYTES].decode("latin-1"))
-    address = request.client.host if request.client else "unknown"
-    name = str(request.path_params.get("name", ""))
-    return UiRequest(request.method, request.url.path, name, query, headers, request.cookies, b"", address)
-
-
 def _fields(text: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=20)
@@ -161,16 +143,9 @@ def _fields(text: str) -> dict[str, str]:
     return {name: value for name, value in pairs if names.count(name) == 1}
 
 
-def _to_http_response(reply: UiResponse) -> Response:
-    response = Response(reply.content, reply.status, {**SECURITY_HEADERS, **reply.headers}, media_type=reply.media_type)
-    for cookie in reply.cookies:
-        response.raw_headers.append((b"set-cookie", cookie.encode("latin-1")))
-    return response
-
-
-def render_page(status: int, template: str, **values: Any) -> UiResponse:
+def render_page(status: int, template: str, **values: Any) -> Response:
     """Return the page of a template."""
-    return UiResponse(status, _templates().get_template(template).render(**values).encode(errors="replace"))
+    return HTMLResponse(_templates().get_template(template).render(**values).encode(errors="replace"), status)
 
 
 @cache
@@ -193,9 +168,10 @@ def _templates() -> Environment:
     return templates
 
 
-STYLESHEET = UiResponse(
-    200, (TEMPLATES / "style.css").read_bytes(), "text/css; charset=utf-8", {"cache-control": "public, max-age=300"}
-)
+def stylesheet(_: UiRequest) -> Response:
+    """Return the style sheet of the pages."""
+    content = (TEMPLATES / "style.css").read_bytes()
+    return Response(content, headers={"cache-control": "public, max-age=300"}, media_type="text/css")
 
 
 def replace_invisible(value: object) -> object:

@@ -19,7 +19,8 @@ OIDC = {"issuer": "https://login.example.com", "client_id": "ratchet"}
     "wrong",
     [
         {"address": "http://ratchet.example.com"}, {"address": "https://ratchet.example.com/"},
-        {"address": "http://127.0.0.1.evil.example"}, {"session_hours": 0}, {"session_hours": 48}, {"idle_minutes": 0},
+        {"address": "http://127.0.0.1.evil.example"}, {"address": "http://127.0.0.1:80@evil.example"},
+        {"address": "https://a\n.example"}, {"address": "https:evil"}, {"address": "https://a\\b"}, {"session_hours": 0}, {"session_hours": 48}, {"idle_minutes": 0},
         {"permissions_by_role": {"approver": "own"}}, {"unknown": 1}, {"oidc": {**OIDC, "issuer": "http://login.example.com"}},
         {"oidc": {**OIDC, "scopes": ("email",)}}, {"oidc": {**OIDC, "algorithms": ("none",)}},
         {"oidc": {**OIDC, "algorithms": ("HS256",)}}, {"oidc": {**OIDC, "algorithms": ()}},

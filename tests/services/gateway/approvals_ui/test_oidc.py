@@ -114,14 +114,14 @@ def test_the_cookies_of_the_way_there_and_back(office: Office) -> None:
     first = browser.get("/sign-in/provider")
     (state_cookie,) = first.headers.get_list("set-cookie")
     assert state_cookie.startswith("__Host-ratchet-oidc-state=")
-    assert {"HttpOnly", "Secure", "SameSite=Lax", "Max-Age=600"} <= set(state_cookie.split("; "))
+    assert {"HttpOnly", "Secure", "SameSite=lax", "Max-Age=600"} <= set(state_cookie.split("; "))
     asked = dict(httpx.URL(first.headers["location"]).params)
     assert (asked["code_challenge_method"], asked["response_type"]) == ("S256", "code")
     assert min(len(asked[name]) for name in ("state", "nonce", "code_challenge")) >= 43
     assert "code_verifier" not in asked
     back = sign_in(browser)
     session = [each for each in back.headers.get_list("set-cookie") if "ratchet-session=" in each]
-    assert {"HttpOnly", "Secure", "SameSite=Strict"} <= set(session[0].split("; "))
+    assert {"HttpOnly", "Secure", "SameSite=strict"} <= set(session[0].split("; "))
 
 
 def test_a_key_on_an_elliptic_curve_proves_who_somebody_is(office: Office, provider: IdentityProvider) -> None:
@@ -378,7 +378,7 @@ def test_neither_code_nor_token_nor_secret_is_in_the_log(
     code = dict(httpx.URL(f"{ADDRESS}{answer}").params)["code"]
     ours = "\n".join(each.getMessage() for each in caplog.records if each.name.startswith("ratchet"))
     assert "signed in at" in ours
-    assert "InvalidAudienceError" in ours
+    assert "Invalid claim: 'aud'" in ours
     for value in (*seen, code, CLIENT_SECRET, browser.cookies["__Host-ratchet-session"]):
         assert value not in ours
 

@@ -8,24 +8,29 @@ from statistics import median
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
 
 from blocks.common.errors import PortError
 from blocks.records.people import Person
 from services.gateway.approvals_ui.accounts import (
     MAX_FAILURES_BY_ADDRESS,
     MAX_FAILURES_BY_NAME,
-    ScryptCost,
+    Accounts,
     hash_password,
     verify_password,
 )
+from services.gateway.approvals_ui.store import open_store
 from tasks.shared.rules.refusal import Refusal
-from tests.fixtures.office import WORDS, Office, decide, hidden, sign_in
+from tests.fakes.environment import NOW
+from tests.fixtures.office import CHEAP, WORDS, Office, decide, hidden, sign_in
 
 CLOSED = [
     ("GET", "/approvals"), ("GET", "/approvals/price-2"), ("GET", "/approvals/ghost"), ("POST", "/approvals/price-2"),
     ("GET", "/api/approvals"), ("GET", "/api/approvals/price-2"), ("GET", "/api/approvals/ghost"),
     ("POST", "/api/approvals/price-2/decision"), ("POST", "/api/sign-out"),
 ]  # fmt: skip
+SCRYPT = "scrypt$4096$8$1$MDEyMzQ1Njc4OWFiY2RlZg==$BLi/oY39hBw/owpoCnC4inJjwRWuJsDnBNlE+UjmY6s="
+"""WORDS as releases up to November 2026 stored them."""
 SECRETS = ("price-2", "dana@example.com", "0.85", "auc")
 
 
@@ -34,6 +39,14 @@ def office(tmp_path: Path) -> Office:
     office = Office.at(tmp_path)
     office.ask()
     return office
+
+
+def set_hash(office: Office, name: str, stored: str) -> None:
+    office.context.store.write(("UPDATE accounts SET password = ? WHERE name = ?", (stored, name)))
+
+
+def stored_hash(accounts: Accounts, name: str) -> str:
+    return str(accounts._store.rows("SELECT password FROM accounts WHERE name = ?", (name,))[0]["password"])
 
 
 def shows_nothing(answer: httpx.Response, path: str = "") -> bool:
@@ -103,10 +116,13 @@ def test_whatever_is_wrong_the_answer_is_the_same(office: Office, name: str, pas
     assert (said.status_code, said.json()["reason"]) == (401, "Name or password is wrong.")
 
 
-def test_an_unknown_name_takes_as_long_as_a_wrong_password(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["of this release", "of an earlier release"])
+def test_an_unknown_name_takes_as_long_as_a_wrong_password(tmp_path: Path, kind: str) -> None:
     office = Office.at(tmp_path)
-    object.__setattr__(office.context.accounts, "_cost", ScryptCost(n=2**12, r=8, p=1))
+    office.context.accounts._hasher = PasswordHasher(time_cost=2, memory_cost=4_096, parallelism=1)
     office.account()
+    if kind == "of an earlier release":
+        set_hash(office, "max@example.com", SCRYPT)
     office.context.accounts._dummy_hash  # noqa: B018  (made once, at the first attempt)
 
     def seconds(name: str) -> float:
@@ -234,7 +250,7 @@ def test_cookies_are_for_nobody_elses_eyes(tmp_path: Path, address: str) -> None
     answer = sign_in(office.client, "max@example.com")
     cookies = answer.headers.get_list("set-cookie")
     (session,) = [each for each in cookies if "ratchet-session=" in each]
-    assert {"HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=28800"} <= set(session.split("; "))
+    assert {"HttpOnly", "SameSite=strict", "Path=/", "Max-Age=28800"} <= set(session.split("; "))
     assert ("Secure" in session.split("; ")) is bool(address)
     assert session.startswith("__Host-") is bool(address)
     assert "Domain" not in session
@@ -263,18 +279,62 @@ def test_neither_passwords_nor_tokens_are_in_the_desks_file_or_in_the_log(
     assert "max@example.com" in caplog.text, "who signed in is in the log"
 
 
-def test_a_password_is_kept_by_scrypt_with_a_salt_of_its_own() -> None:
-    cheap = ScryptCost(n=16, r=1, p=1)
-    one, two = hash_password("a" * 12, cheap), hash_password("a" * 12, cheap)
+def test_a_password_is_kept_by_argon2_with_a_salt_of_its_own() -> None:
+    one, two = hash_password("a" * 12, CHEAP), hash_password("a" * 12, CHEAP)
     assert one != two
-    assert re.fullmatch(r"scrypt\$16\$1\$1\$\S{24}\$\S{44}", one)
-    assert hash_password("a" * 12).startswith("scrypt$32768$8$3$")
+    assert re.fullmatch(r"\$argon2id\$v=19\$m=8,t=1,p=1\$\S{22}\$\S{43}", one)
     assert verify_password("a" * 12, one)
     assert verify_password("ａ" * 12, one), "the same letters in full width"
     for wrong in ("a" * 11, "a" * 13, "A" * 12, ""):
         assert not verify_password(wrong, one)
-    for kept in ("", "scrypt", "plain$16$1$1$AAAA$AAAA", one.replace("scrypt", "md5"), "scrypt$3$1$1$AAAA$AAAA"):
+    for kept in (
+        "",
+        "$argon2id$",
+        "plain$16$1$1$AAAA$AAAA",
+        one.replace("argon2id", "argon2x"),
+        "scrypt$3$1$1$AAAA$AAAA",
+    ):
         assert not verify_password("a" * 12, kept)
+
+
+def test_a_new_account_costs_a_thief_64_megabytes_for_each_guess(tmp_path: Path) -> None:
+    accounts = Accounts(open_store(tmp_path))
+    accounts.add("max@example.com", WORDS, ["viewer"], NOW)
+    assert stored_hash(accounts, "max@example.com").startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+
+
+def test_a_password_of_an_earlier_release_is_valid_and_stored_anew_once(office: Office) -> None:
+    office.account()
+    set_hash(office, "max@example.com", SCRYPT)
+    assert sign_in(office.another(), "max@example.com", "wrong wrong wrong").status_code == 401
+    assert stored_hash(office.context.accounts, "max@example.com") == SCRYPT
+    browser = office.another()
+    assert sign_in(browser, "max@example.com").status_code == 303
+    new = stored_hash(office.context.accounts, "max@example.com")
+    assert new.startswith("$argon2id$")
+    assert sign_in(office.another(), "max@example.com").status_code == 303
+    assert stored_hash(office.context.accounts, "max@example.com") == new
+    assert browser.get("/approvals").status_code == 200, "its sessions go on"
+
+
+def test_a_password_is_stored_anew_when_the_cost_of_hashes_changes(office: Office) -> None:
+    office.account()
+    office.context.accounts._hasher = PasswordHasher(time_cost=2, memory_cost=16, parallelism=1)
+    vars(office.context.accounts).pop("_dummy_hash", None)
+    assert sign_in(office.client, "max@example.com").status_code == 303
+    assert stored_hash(office.context.accounts, "max@example.com").startswith("$argon2id$v=19$m=16,t=2,p=1$")
+
+
+def test_nobody_signs_in_with_the_password_of_another(office: Office) -> None:
+    office.account()
+    office.context.accounts.add("ann@example.com", "another password of ann", ["approver"], NOW)
+    set_hash(office, "max@example.com", SCRYPT)
+    for name, password in (
+        ("ann@example.com", WORDS),
+        ("max@example.com", "another password of ann"),
+        ("eve@example.com", WORDS),
+    ):
+        assert sign_in(office.another(), name, password).status_code == 401
 
 
 @pytest.mark.parametrize(
