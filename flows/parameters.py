@@ -2,7 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+
+from runtime.foreign_text import one_line, refuse_hidden_characters, refuse_hidden_in_lines
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 """Name of a folder below `models/`, or of the same model in a namespace: `churn--dana`."""
@@ -19,13 +21,13 @@ DataTier = Literal["development", "staging", "full"]
 AsOf = Annotated[str, Field(max_length=100)]
 """A snapshot's id, an ISO 8601 time with a zone, or "" for now."""
 
-PersonName = Annotated[str, Field(min_length=2, max_length=200)]
+PersonName = Annotated[str, Field(min_length=2, max_length=200), AfterValidator(refuse_hidden_characters)]
 """A person's name or e-mail address, as the ledger records it."""
 
-Reason = Annotated[str, Field(min_length=3, max_length=2000)]
+Reason = Annotated[str, Field(min_length=3, max_length=2000), AfterValidator(refuse_hidden_in_lines)]
 """The reason of an action, as the ledger records it."""
 
-TriggerReason = Annotated[str, Field(max_length=2000)]
+TriggerReason = Annotated[str, Field(max_length=2000), AfterValidator(one_line)]
 """Why the run was started, shown to the approvers; "" when a person simply requested it."""
 
 RetrainEvent = Literal["model.drift.detected", "model.quality.degraded"]

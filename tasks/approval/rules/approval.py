@@ -10,7 +10,7 @@ from blocks.records.approvals import ApprovalRequest, Decision
 from blocks.records.identity import UNKNOWN_HISTORY, mixed_script_word, normalized_name
 from tasks.approval.rules.evidence import text_digest
 from tasks.approval.rules.people import People
-from tasks.approval.rules.policy import ApprovalRequirements
+from tasks.approval.rules.policy import ApprovalRequirements, check_visible
 from tasks.shared.rules.refusal import Refusal
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -44,10 +44,10 @@ def check_decider(
         policy: the requirements as configured now. A decision must meet these and the request's own.
 
     Raises:
-        Refusal: the name has fewer than 2 letters or mixes scripts, or the reason has fewer than 3; the request has
-            expired; the four-eyes rule applies and the person may be the requester or an author, or one of these
-            cannot be identified; or the person is revoked, is not an approver, has none of the roles, or was not
-            authenticated.
+        Refusal: the name has fewer than 2 letters or mixes scripts, or the reason has fewer than 3, or one has hidden
+            characters; the request has expired; the four-eyes rule applies and the person may be the requester or an
+            author, or one of these cannot be identified; or the person is revoked, is not an approver, has none of the
+            roles, or was not authenticated.
     """
     where = f"approval request {request.id}"
     _check_name_and_reason(where, decided_by, reason)
@@ -57,6 +57,7 @@ def check_decider(
         )
     if request.four_eyes or policy.four_eyes:
         _check_four_eyes(request, decided_by, people, where, every_author=policy.require_authentication)
+    check_visible(decided_by, reason, where)
     if people.is_revoked(decided_by):
         raise Refusal(
             "the right of this person to decide is revoked", where=where, value=decided_by, remedy="Ask another person."

@@ -35,7 +35,7 @@ from tasks.shared.rules.model.strict_record import (
     record_keys,
     validation_error,
 )
-from tasks.shared.rules.model.types import Name, OneLineText, ProblemIterator
+from tasks.shared.rules.model.types import Lines, Name, OneLineText, ProblemIterator
 
 TaskType = Literal["binary", "multiclass", "regression"]
 
@@ -44,7 +44,7 @@ class ModelSpec(StrictRecord):
     """The content of a `model.yaml`. The rules between its sections are checked here."""
 
     name: Name = Field(description="The model's name, and that of its folder")
-    description: str = Field(min_length=1, description="What it predicts, in a sentence")
+    description: Lines = Field(min_length=1, description="What it predicts, in a sentence")
     owner: OneLineText = Field(description="Who is responsible for it: a person or a team")
     task: TaskType = Field(description="What kind of prediction it makes")
     data: DataSpec = Field(description="What it learns from")

@@ -1,12 +1,12 @@
 """The types of single values in `model.yaml`: visible text, plain names, columns, numbers."""
 
-import unicodedata
 from collections.abc import Iterator
 from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from runtime.foreign_text import hidden_characters, refuse_hidden_in_lines
 from tasks.shared.rules.model.mistakes import KeyPath
 from tasks.shared.rules.model.strict_record import validation_error
 
@@ -23,9 +23,17 @@ def _one_line(text: str) -> str:
     """Refuse blank text, and text with invisible characters."""
     if not text or text != text.strip():
         raise validation_error("is empty, or begins or ends with a space")
-    if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in text):
+    if hidden_characters(text):
         raise validation_error("holds a newline or an invisible character", "Take it out.")
     return text
+
+
+def _lines(text: str) -> str:
+    """Refuse text of several lines that has invisible characters."""
+    try:
+        return refuse_hidden_in_lines(text)
+    except ValueError:
+        raise validation_error("holds an invisible character", "Take it out.") from None
 
 
 def _name(text: str) -> str:
@@ -69,6 +77,7 @@ ProblemIterator: TypeAlias = Iterator[tuple[KeyPath, PydanticCustomError]]
 """What is wrong with a record, each at its path below the record."""
 
 OneLineText = Annotated[str, AfterValidator(_one_line)]
+Lines = Annotated[str, AfterValidator(_lines)]
 Name = Annotated[str, AfterValidator(_name)]
 Dataset = Annotated[Name, AfterValidator(_dataset)]
 Column = Annotated[OneLineText, AfterValidator(_column)]

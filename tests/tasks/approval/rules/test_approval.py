@@ -97,6 +97,8 @@ NOT_ENTITLED = {
     "who asked, with sharp s": ("STRASSE", {"requested_by": "straße"}, "the requester may not decide"),
     "not listed": ("Bob", {"approvers": ("Cid", "Dora")}, "Ask one of: Cid, Dora"),
     "part of a listed name": ("Bo", {"approvers": ("Bob",)}, "not among the approvers"),
+    "a name that reads backwards": ("boB\u202e", {}, r"nobody sees: \\u202e"),
+    "a name that rewrites the line": ("Bob\x1b[2K", {}, r"nobody sees: \\x1b"),
     "nobody asked": ("Bob", {"requested_by": " "}, "four-eyes rule cannot be checked"),
 }
 
