@@ -17,6 +17,7 @@ from blocks.common.errors import Corrupt, PortError
 from blocks.common.git import git
 from deployments.git import fetch_commit
 from deployments.secret_store import SecretStore, SecretUnavailable
+from runtime.foreign_text import print_text
 from tasks.shared.rules.git import commit_id
 from tasks.shared.rules.refusal import Refusal
 
@@ -84,12 +85,12 @@ def main(variables: Mapping[str, str]) -> int:
         name = variables.get("RATCHET_CREDENTIALS", "")
         token = SecretStore(variables).value(name) if name else ""
         clone = variables["RATCHET_REPOSITORY"]
-        print(checkout(clone, variables["RATCHET_COMMIT"], folder.resolve(), token=token))
+        print_text(checkout(clone, variables["RATCHET_COMMIT"], folder.resolve(), token=token))
     except KeyError as missing:
-        print(f"error: {missing} is not set", file=sys.stderr)
+        print_text(f"error: {missing} is not set", file=sys.stderr)
         return 1
     except (PortError, Refusal, SecretUnavailable, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_text(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 

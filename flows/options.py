@@ -11,6 +11,12 @@ from prefect.logging.loggers import flow_run_logger
 from blocks.common.aws.cloudwatch_logs import OWN, attach
 from blocks.common.errors import NotFound
 from blocks.environment import open_environment
+from runtime.foreign_text import log_visible_text
+
+
+def show_log_text(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
+    """Make all log lines of the flow run's process visible text: a hook for `on_running`."""
+    log_visible_text()
 
 
 def send_run_log(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
@@ -31,6 +37,6 @@ def send_run_log(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
 FLOW_OPTIONS: dict[str, Any] = {
     "persist_result": True,
     "result_serializer": "json",
-    "on_running": [send_run_log],
+    "on_running": [show_log_text, send_run_log],
 }
 """Options of every flow that stores its result."""

@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
+from runtime.foreign_text import one_line
 from tasks.shared.records import TaskRecord
 from tasks.shared.rules.run_outcomes import STATE_TYPES, Outcome, outcome_message, outcome_tags
 
@@ -35,7 +36,7 @@ def end_run(outcome: Outcome, message: str, name: str) -> State:
 
 def completed(message: str, result: TaskRecord) -> State:
     """Return the state of a run that has one outcome alone, with its message and its result."""
-    return _STATES["COMPLETED"](message=message, data=result)
+    return _STATES["COMPLETED"](message=one_line(message), data=result)
 
 
 def report_problem(state: State, what: str) -> str:

@@ -7,6 +7,7 @@ from prefect.runtime import flow_run
 from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
 from flows.parameters import EnvironmentName, ModelName, PersonName, Reason
+from runtime.foreign_text import Markdown
 from tasks.dashboard.tasks import update_dashboard
 from tasks.release.registry import registry_problem_text
 from tasks.release.tasks import rollback_deployment
@@ -39,6 +40,7 @@ def rollback(
         f"after {deployment_result.seconds:.1f} s"
         f"{registry_problem_text(deployment_result.registry_problem, model, environment)}"
     )
+    markdown = Markdown("**{}**: {} at {}").format(model, message, deployment_result.url)
     update_dashboard(model, environment)
-    create_markdown_artifact(key="rollback", markdown=f"**{model}**: {message} at {deployment_result.url}")
+    create_markdown_artifact(key="rollback", markdown=markdown)
     return end_run("rolled_back", message, run_name(versioned(model, deployment_result.version), "rolled back"))

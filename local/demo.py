@@ -16,6 +16,7 @@ import pandas as pd
 from prefect.client.schemas import FlowRun
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from blocks.common.errors import PortError
 from blocks.environment import open_environment
@@ -35,6 +36,7 @@ from local.demo_data import (
 from local.processes import StackError
 from local.stack import Stack, find_stack, use_running_stack
 from local.supervisor import down, up
+from runtime.foreign_text import terminal_text
 from services.decisions import record_decision
 from tasks.shared.models import load_model
 from tasks.shared.rules.refusal import Refusal
@@ -57,14 +59,14 @@ class DemoRun:
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
         """Print a step when it starts, and its duration when it ends."""
-        self.console.print(f"▸ {title}", style="bold", highlight=False, markup=False)
+        self.console.print(terminal_text(f"▸ {title}"), style="bold", highlight=False, markup=False)
         started = time.monotonic()
         yield
         self.console.print(f"  [dim]{time.monotonic() - started:.1f} s[/dim]")
 
     def print_line(self, text: str) -> None:
         """Print a line under the current step."""
-        self.console.print(f"  {text}", highlight=False, markup=False)
+        self.console.print(terminal_text(f"  {text}"), highlight=False, markup=False)
 
     def add_result(self, what: str, run: FlowRun, seconds: float) -> None:
         """Add a row to the final table, and print it."""
@@ -209,18 +211,18 @@ def print_summary(story: DemoRun) -> None:
     for column in ("step", "outcome", "reason", "duration"):
         table.add_column(column, overflow="fold")
     for row in story.rows:
-        table.add_row(*row)
+        table.add_row(*(Text(terminal_text(cell)) for cell in row))
     story.console.print(table)
     places = {"prefect": "runs, forms, artifacts", "mlflow": "experiments, models", "endpoints": "deployed versions"}
     for name, what in places.items():
-        story.console.print(f"  {name:<10} {story.stack.url(name)}   {what}", highlight=False)
+        story.console.print(f"  {name:<10} {story.stack.url(name)}   {what}", highlight=False, markup=False)
     secret = f"  {'':<10} Prefect's UI asks once for this secret: {story.stack.prefect_secret}"
     story.console.print(secret, highlight=False, soft_wrap=True, markup=False)
     page = f"{story.stack.url('endpoints')}/dashboards/churn"
     file = story.stack.state_folder / "dashboards" / "churn.html"
     note = "monitoring history with the drift alert" if file.exists() else "not rendered: see the runs' warnings"
-    story.console.print(f"  {'dashboard':<10} {page}   {note}", highlight=False)
-    story.console.print(f"  {'':<10} the same as a file: {file}", highlight=False, soft_wrap=True)
+    story.console.print(f"  {'dashboard':<10} {page}   {note}", highlight=False, markup=False)
+    story.console.print(f"  {'':<10} the same as a file: {file}", highlight=False, markup=False, soft_wrap=True)
     story.console.print("  stop the stack with: [bold]make down[/bold]   (its data stays in .ratchet)")
 
 
@@ -241,7 +243,7 @@ def run(ask: bool) -> int:
     started = time.monotonic()
     try:
         console.print("[bold]▸ start the stack[/bold]")
-        up(say=lambda text: console.print(f"  {text}", highlight=False))
+        up(say=lambda text: console.print(terminal_text(f"  {text}"), highlight=False, markup=False))
         story = DemoRun(use_running_stack(), ask, console)
         with story.step("register the blocks and deploy the flows"):
             if not deploy_if_changed("local", story.stack.state_folder / "deployed"):

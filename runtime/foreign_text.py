@@ -7,8 +7,10 @@ Markdown is a type: what is put into it by `format` or `join` is escaped, unless
 """
 
 import html
+import logging
 import re
 import sys
+import traceback
 import unicodedata
 from collections.abc import Callable, Iterable
 from string import Formatter
@@ -71,8 +73,26 @@ def print_text(text: object = "", *, file: TextIO | None = None, flush: bool = F
     print(terminal_text(text).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=flush)
 
 
-_MARKUP = re.compile(r"([\\`*\[\]|~#!$])|((?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
-_BLOCK_START = re.compile(r"^(?:[-+=/]|\d+(?=[.)]))")
+class _VisibleLogRecord(logging.LogRecord):
+    """A log record whose text, and that of its traceback, has no control or invisible character but line ends."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        if self.exc_info:  # formatters take this text instead of formatting the traceback
+            self.exc_text = terminal_text("".join(traceback.format_exception(*self.exc_info)).rstrip("\n"))
+
+    def getMessage(self) -> str:  # noqa: N802  (its name in logging)
+        """Return the message for a terminal."""
+        return terminal_text(super().getMessage())
+
+
+def log_visible_text() -> None:
+    """Make all log lines of this process visible text, wherever they go. Call it where a process begins."""
+    logging.setLogRecordFactory(_VisibleLogRecord)
+
+
+_MARKUP = re.compile(r"([\\`*\[\]~#!$])|((?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+_BLOCK_START = re.compile(r"[-+](?=\s|-|$)|=+$|/|\d+(?=[.)](?:\s|$))")
 _WWW = re.compile(r"\b(www)\.", re.IGNORECASE)
 
 
@@ -84,7 +104,7 @@ def escape_markdown(text: object) -> "Markdown":
     if start := _BLOCK_START.match(marked):
         number = start.group().isdigit()
         marked = f"{start.group()}\\{marked[start.end() :]}" if number else f"\\{marked}"
-    safe = html.escape(marked, quote=False).replace("://", "&#58;//").replace("@", "&#64;")
+    safe = html.escape(marked, quote=False).replace("://", "&#58;//").replace("@", "&#64;").replace("|", "&#124;")
     return Markdown(_WWW.sub(r"\1&#46;", safe))
 
 
@@ -92,6 +112,13 @@ def markdown_code(text: object) -> "Markdown":
     """Return text as Markdown in a code span; text that would end one, or a table cell, is shown without it."""
     line = one_line(text)
     return escape_markdown(line) if not line or "`" in line or "|" in line else Markdown(f"`{line}`")
+
+
+def markdown_block(text: object, language: str = "") -> "Markdown":
+    """Return text of several lines as a code block, fenced by more backticks than it holds in a row."""
+    lines = visible(str(text).replace("\r\n", "\n"), keep="\n")
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", lines)), default=0))
+    return Markdown(f"{fence}{language}\n{lines}\n{fence}")
 
 
 def markdown_link(label: object, address: str) -> "Markdown":
@@ -131,6 +158,11 @@ class Markdown(str):
         return Markdown(str.__add__(escape_markdown(other), self))
 
 
+def stored_markdown(text: str) -> Markdown:
+    """Return Markdown that this project wrote to a file or a record of its own, and has read back."""
+    return Markdown(text)
+
+
 class _MarkdownFormatter(Formatter):
     """Escapes each value after its format was applied."""
 
@@ -145,6 +177,11 @@ def markdown_table(head: Iterable[str], rows: Iterable[Iterable[object]], column
     lines: list[Iterable[object]] = [names, rule, *rows]
     cells = Markdown(" | ")
     return Markdown("\n").join(Markdown("| {} |").format(cells.join(map(escape_markdown, line))) for line in lines)
+
+
+def html_text(text: object) -> str:
+    """Return text for a page or an attribute in quotes: no element, no entity, and what nobody sees is shown."""
+    return html.escape(visible(str(text).replace("\r\n", "\n"), keep="\n\t"))
 
 
 def without_links(text: object) -> str:

@@ -39,6 +39,7 @@ from runtime import scoring
 from runtime.admission import admit_model, pinned_keys
 from runtime.digests import folder_digest
 from runtime.foreign_pages import ForeignPageGuard
+from runtime.foreign_text import log_visible_text
 from runtime.web import add_json_error_handlers, json_response, read_body
 
 
@@ -71,6 +72,7 @@ def create_app(model: scoring.LoadedModel, entity_column: str = "") -> FastAPI:
 
 def main() -> int:
     """Load the model and serve it until a signal; return 1 if it does not load (the last log line gives the reason)."""
+    log_visible_text()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if os.environ.get("RATCHET_STOP_WITH_STDIN") == "1":
         threading.Thread(target=_exit_when_stdin_closes, daemon=True).start()

@@ -25,6 +25,7 @@ if not __package__:  # started by its path: the package `runtime` is found one f
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from runtime.files import write_text_atomically
+from runtime.foreign_text import print_text
 
 TAIL_LINES = 20
 FAILURE_CHARACTERS = 980
@@ -41,7 +42,7 @@ def main(environment: Mapping[str, str]) -> int:
         code, reason = run_program(base, environment)
     except (OSError, ValueError) as cause:  # configuration that is missing or is not JSON, no such program
         code, reason = 1, f"the container's input cannot be used: {cause}"
-        print(reason, file=sys.stderr, flush=True)
+        print_text(reason, file=sys.stderr, flush=True)
     if code:
         report(base / "output" / "failure", reason[-FAILURE_CHARACTERS:])
     if status_file := environment.get("RATCHET_STATUS_FILE"):

@@ -23,6 +23,7 @@ from blocks.approvals.chain import decisions_of
 from blocks.common.errors import PortError, Unavailable
 from blocks.environment import Environment
 from blocks.records.approvals import ApprovalRequest, Decision
+from runtime.foreign_text import print_text
 from tasks.approval.requests import submit_decision
 
 _log = logging.getLogger("ratchet.approvals_ui")
@@ -102,13 +103,13 @@ def record_decision(
         env, request.id, approved=approved, decided_by=by, reason=reason, channel=CHANNEL, now=now or datetime.now(UTC)
     )
     if env.approvals().final_decision(request.id) is None:
-        print(f"{request.approvals} people must approve; the run waits for the others.")
+        print_text(f"{request.approvals} people must approve; the run waits for the others.")
         return decision
     try:
         resume_run(UUID(request.flow_run_id), decision)
     except Exception as error:  # whatever Prefect responds, the decision is stored in the ledger
-        print(f"The decision is recorded, but flow run {request.flow_run_id} could not be resumed: {error}")
-        print("Resume it on the Prefect UI; it will find the decision.")
+        print_text(f"The decision is recorded, but flow run {request.flow_run_id} could not be resumed: {error}")
+        print_text("Resume it on the Prefect UI; it will find the decision.")
     return decision
 
 

@@ -1,6 +1,8 @@
 """Sends notifications through any Prefect notification block, or one of ours that also transmits the message id."""
 
+import html
 from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, cast
@@ -10,6 +12,7 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 
 from blocks.common.errors import NotFound, Rejected, Unavailable
+from runtime.foreign_text import chat_text, one_line, slack_text, visible
 
 BLOCK_MODULES = {
     "ratchet-smtp-email": "blocks.notifications.email",
@@ -18,6 +21,14 @@ BLOCK_MODULES = {
     "ratchet-pagerduty": "blocks.notifications.pagerduty",
 }
 """Module of our blocks by slug, since Prefect loads only imported blocks. All others are Prefect's own."""
+CHAT_FORMATS: Mapping[str, Callable[[str], str]] = {
+    "slack-webhook": slack_text,
+    "ms-teams-webhook": chat_text,
+    "mattermost-webhook": chat_text,
+    "discord-webhook": chat_text,
+    "sendgrid-email": html.escape,
+}
+"""How a text is written for a channel that reads markup, by slug. The others show plain text."""
 MAX_MESSAGE_LENGTH = {"twilio-sms": 1600}
 """Maximum characters of a message by slug, including subject and id; the service rejects longer messages."""
 
@@ -78,11 +89,14 @@ def send_notification(channel: NotificationBlock, notice: Notification) -> None:
         channel.deliver(notice)
         return
     end = f"\n\nid {notice.id}"
-    room = MAX_MESSAGE_LENGTH.get(type(channel).get_block_type_slug(), 0)
-    text = _truncate(notice.body, room - len(notice.subject) - 2 - len(end) if room else 0) + end
+    slug = type(channel).get_block_type_slug()
+    room, written = MAX_MESSAGE_LENGTH.get(slug, 0), CHAT_FORMATS.get(slug, _plain)
+    text = written(_truncate(notice.body, room - len(notice.subject) - 2 - len(end) if room else 0) + end)
     try:
         with channel.raise_on_failure():
-            cast(object, channel.notify(text, notice.subject))  # outside an event loop this call sends at once
+            cast(
+                object, channel.notify(text, written(one_line(notice.subject)))
+            )  # outside an event loop this call sends at once
     except Exception as cause:
         raise Unavailable(f"{type(channel).__name__} did not take it: {type(cause).__name__}") from cause
 
@@ -101,6 +115,10 @@ def post(receiver: str, url: str, timeout_seconds: float, **content: Any) -> Non
     if not response.is_success:
         is_transient = response.status_code in (408, 425, 429) or response.is_server_error
         raise (Unavailable if is_transient else Rejected)(f"{receiver} responded with status {response.status_code}")
+
+
+def _plain(text: str) -> str:
+    return visible(text, keep="\n")
 
 
 def _truncate(text: str, room: int) -> str:

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 
 from blocks.common.errors import Rejected, Unavailable
 from blocks.notifications.base import Notification, RatchetNotificationBlock
+from runtime.foreign_text import header_text, one_line, visible
 
 TRANSIENT_REPLY_CODES = range(400, 500)
 """Transient reply codes of SMTP (RFC 5321, section 4.2.1)."""
@@ -32,10 +33,14 @@ class SmtpEmail(RatchetNotificationBlock):
     def deliver(self, notice: Notification) -> None:
         """Send one e-mail to all recipients. If the server accepts it for some of them, it counts as sent."""
         mail = EmailMessage()
-        mail["Subject"], mail["From"], mail["To"] = notice.subject, self.sender, ", ".join(self.recipients)
-        mail["Message-ID"] = f"<{notice.id or 'notice'}@ratchet>"
-        mail["X-Ratchet-Cause"], mail["X-Ratchet-Severity"] = notice.cause or "-", notice.severity
-        mail.set_content(notice.body)
+        mail["Subject"], mail["From"], mail["To"] = one_line(notice.subject), self.sender, ", ".join(self.recipients)
+        own_id = "".join(c for c in notice.id if c.isascii() and c.isalnum()) or "notice"
+        mail["Message-ID"] = f"<{own_id}@ratchet>"
+        mail["X-Ratchet-Cause"], mail["X-Ratchet-Severity"] = (
+            header_text(notice.cause or "-"),
+            header_text(notice.severity),
+        )
+        mail.set_content(visible(notice.body, keep="\n"))
         try:
             with self._connected() as server:
                 if self.user:

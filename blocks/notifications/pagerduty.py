@@ -6,6 +6,7 @@ from pydantic import Field, SecretStr
 
 from blocks.notifications.base import Notification, RatchetNotificationBlock, post
 from runtime.digests import text_digest
+from runtime.foreign_text import one_line, visible
 
 
 class PagerDutyEvents(RatchetNotificationBlock):
@@ -33,7 +34,7 @@ class PagerDutyEvents(RatchetNotificationBlock):
         event = {"routing_key": self.routing_key.get_secret_value(), "client": "Ratchet", **key}
         if notice.occasion == "recovered":
             return {**event, "event_action": "resolve"}
-        details = {"text": notice.body, "occasion": notice.occasion, "ratchet-id": notice.id}
-        summary = (notice.subject or notice.body)[:1024]
+        details = {"text": visible(notice.body, keep="\n"), "occasion": notice.occasion, "ratchet-id": notice.id}
+        summary = one_line(notice.subject or notice.body, 1024)
         payload = {"summary": summary, "source": self.source, "severity": notice.severity, "custom_details": details}
         return {**event, "event_action": "trigger", "payload": payload}

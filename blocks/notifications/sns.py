@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from blocks.common.aws.clients import aws_client
 from blocks.common.errors import Rejected, Unavailable
 from blocks.notifications.base import Notification, RatchetNotificationBlock
+from runtime.foreign_text import header_text, one_line, visible
 
 TRANSIENT_CODES = {"Throttling", "ThrottlingException", "ThrottledException", "InternalError", "InternalErrorException",
            "ServiceUnavailable", "RequestTimeout"}  # fmt: skip
@@ -38,9 +39,9 @@ class SnsNotification(RatchetNotificationBlock):
         }
         if self.topic_arn:
             to: dict[str, Any] = {"TopicArn": self.topic_arn, "Subject": _subject(notice.subject)}
-            message = notice.body
+            message = visible(notice.body, keep="\n")
         else:
-            to, message = {"PhoneNumber": self.phone_number}, f"{notice.subject} (id {notice.id[:8]})"
+            to, message = {"PhoneNumber": self.phone_number}, f"{one_line(notice.subject)} (id {notice.id[:8]})"
         try:
             client = aws_client("sns", self.region, self.endpoint_url)
             client.publish(Message=message, MessageAttributes=attributes, **to)
@@ -57,5 +58,4 @@ def _string_attribute(value: str) -> dict[str, str]:
 
 def _subject(subject: str) -> str:
     """Return the subject in the form that SNS accepts: ASCII, one line, fewer than 100 characters."""
-    plain = "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in subject)
-    return plain[:99].strip() or "Ratchet"
+    return header_text(subject)[:99].strip() or "Ratchet"

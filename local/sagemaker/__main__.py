@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from runtime.foreign_text import print_text
+
 
 def serve(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 chooses a free one.")] = 0,
@@ -33,9 +35,9 @@ def serve(
     with running_server(Settings(folder / "containers", known, region, speed), port) as server:
         for name in bucket or []:
             server.operations.aws.s3.create_bucket(Bucket=name)
-        print(f"local SageMaker on {server.url} (page: {server.url}/_local)")
-        print(f"export AWS_ENDPOINT_URL={server.url} AWS_DEFAULT_REGION={region}")
-        print(f"export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local  # role: {ROLE}", flush=True)
+        print_text(f"local SageMaker on {server.url} (page: {server.url}/_local)")
+        print_text(f"export AWS_ENDPOINT_URL={server.url} AWS_DEFAULT_REGION={region}")
+        print_text(f"export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local  # role: {ROLE}", flush=True)
         stop_requested.wait()
     if state is None:
         folder.rmdir()

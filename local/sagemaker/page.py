@@ -1,8 +1,9 @@
 """The status page: jobs, endpoints and models with their states, and the active faults."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
+
+from runtime.foreign_text import html_text
 
 if TYPE_CHECKING:
     from local.sagemaker.operations import Operations
@@ -53,11 +54,11 @@ def render_page(operations: "Operations") -> str:
     """Return the page as HTML."""
     state = server_state(operations)
     tables = "".join(_table(kind, columns, state[kind]) for kind, columns in _COLUMNS.items())
-    faults = "".join(f"<li>{escape(str(fault))}" for fault in state["Faults"]) or "<li>none"
+    faults = "".join(f"<li>{html_text(str(fault))}" for fault in state["Faults"]) or "<li>none"
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Local SageMaker</title>'
         f'<meta http-equiv="refresh" content="5"><style>{_STYLE}</style><h1>Local SageMaker</h1>'
-        f"<p>{escape(state['Region'])} · containers by {state['Containers']}</p>{tables}"
+        f"<p>{html_text(state['Region'])} · containers by {state['Containers']}</p>{tables}"
         f"<h2>Faults</h2><ul>{faults}</ul></html>"
     )
 
@@ -66,5 +67,5 @@ def _table(kind: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]])
     if not rows:
         return ""
     head = "".join(f"<th>{column}" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(row.get(c) or ''))[:300]}" for c in columns) for row in rows)
+    body = "".join("<tr>" + "".join(f"<td>{html_text(str(row.get(c) or '')[:300])}" for c in columns) for row in rows)
     return f"<h2>{kind}</h2><table><tr>{head}</tr>{body}</table>"

@@ -129,7 +129,7 @@ def write_record(links: Iterable[ChainEntry], requests: dict[str, ApprovalReques
     """Write requests and links as JSON lines, which `verify --file` reads."""
     records = [{"type": "request", **asdict(request)} for request in requests.values()]
     records += [{"type": "link", **asdict(link)} for link in links]
-    stream.writelines(json.dumps(record, default=_json_time, ensure_ascii=False) + "\n" for record in records)
+    stream.writelines(json.dumps(record, default=_json_time) + "\n" for record in records)
 
 
 def read_record(lines: Iterable[str]) -> DecisionRecord:

@@ -22,8 +22,8 @@ from deployments.state import state_folder
 from local.processes import StackError
 from local.stack import STACK_STOPPED, find_stack
 from ratchet.commands.group import Environment, Group, text_or_exit
+from runtime.foreign_text import visible
 from services.gateway.__main__ import serve
-from services.gateway.rules.changes import shown_text
 from tasks.shared.rules.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _delivery_line(entry: "DeliveryStatus") -> str:
     what = " ".join(filter(None, [delivery.event, delivery.repository, delivery.ref, delivery.commit[:12]]))
     reason = entry.outcome.reason if entry.outcome else "waits for the dispatcher"
     line = f"{delivery.received_at:%Y-%m-%d %H:%M:%S}  {delivery.id}  {what}  {entry.state.upper()}: {reason}"
-    return shown_text(line)
+    return visible(line)
 
 
 @gateway.command()
@@ -142,7 +142,7 @@ def missed_pushes(
     missed = list(find_missed_pushes(inbox, rules, open_repository_cache(state_folder()), SecretStore()))
     lines: list[str] = []
     for push in missed:
-        problem = f"{push.repository.name} {shown_text(push.branch)}: commit {push.commit} was never delivered"
+        problem = f"{push.repository.name} {visible(push.branch)}: commit {push.commit} was never delivered"
         lines.append(f"{problem}; last delivered commit: {push.last_delivered or 'none'}")
         if ingest:
             lines.append(f"  added to the inbox as {ingest_missed_push(inbox, push, by, datetime.now(UTC))}")

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from blocks.common.errors import PortError
 from deployments.environment_files import environment_file
 from deployments.secret_store import SecretUnavailable
+from runtime.foreign_text import log_visible_text, print_text
 from tasks.shared.rules.refusal import Refusal
 
 P = ParamSpec("P")
@@ -62,12 +63,13 @@ class Group(typer.Typer):
     def _printing(self, function: Callable[P, str | None], code: int) -> Callable[P, None]:
         @wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> None:
+            log_visible_text()
             try:
                 _check_names(kwargs)
                 if (text := function(*args, **kwargs)) is not None:
-                    print(text)
+                    print_text(text)
             except self._errors as error:
-                print(f"error: {error}", file=sys.stderr)
+                print_text(f"error: {error}", file=sys.stderr)
                 raise typer.Exit(code) from error
 
         return run
@@ -88,5 +90,5 @@ def text_or_exit(text: str, passed: bool) -> str:
     """Return the text of a check that passed; print the text of one that did not, and end with exit code 1."""
     if passed:
         return text
-    print(text)
+    print_text(text)
     raise typer.Exit(1)

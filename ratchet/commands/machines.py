@@ -13,6 +13,7 @@ from blocks.common.errors import Rejected
 from deployments.state import ROOT
 from local.sagemaker.__main__ import serve
 from ratchet.commands.group import Environment, Group, text_or_exit
+from runtime.foreign_text import print_text
 from tasks.shared.rules.git import commit_id
 from tasks.shared.rules.refusal import Refusal
 
@@ -94,7 +95,7 @@ def pin_commit(commit: Commit, repository: Repository, credentials: Credentials 
             variables = dict(deployment.job_variables or {})
             variables["env"] = {**dict(variables.get("env") or {}), **code.variables()}
             client.update_deployment(deployment.id, DeploymentUpdate(job_variables=variables))
-            print(f"{name} runs {code.commit[:12]}")
+            print_text(f"{name} runs {code.commit[:12]}")
 
 
 def changed_models(base: str, commit: str, root: Path = ROOT) -> list[str]:
@@ -145,10 +146,10 @@ def _run_to_end(spec: "FlowRunSpec", minutes: float) -> "RunReport":
     from tasks.shared.rules.run_outcomes import end_text
 
     model, run_id = str(spec.parameters["model"]), PrefectRunStarter().start(spec)
-    print(f"{model}: run {run_id}", flush=True)
+    print_text(f"{model}: run {run_id}", flush=True)
     wait_for_run(UUID(run_id), until=is_ended, seconds=minutes * 60, poll_seconds=5.0)
     view = prefect_run_reader()(StartedRun(run_id, model, spec.deployment))
     if view is None:
         raise Rejected(f"Prefect no longer has the run {run_id}")
-    print(f"{model}: {end_text(view.outcome, view.state_name, view.message)}", flush=True)
+    print_text(f"{model}: {end_text(view.outcome, view.state_name, view.message)}", flush=True)
     return view

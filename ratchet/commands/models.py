@@ -13,6 +13,7 @@ import typer
 from local.stack import running_environment, use_running_stack
 from ratchet.commands.group import By, Environment, text_or_exit
 from ratchet.commands.stack import top
+from runtime.foreign_text import print_text
 from tasks.shared.rules.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def dashboard(
     env = running_environment(environment)
     for model in models or known_models(env):
         page = write_dashboard(env, model, datetime.now(UTC))
-        print(f"{page.headline}\n  {page.url or 'not served in this environment'}\n  {page.path}")
+        print_text(f"{page.headline}\n  {page.url or 'not served in this environment'}\n  {page.path}")
 
 
 @top.command()

@@ -16,6 +16,7 @@ import typer
 from deployments.state import ROOT
 from local.stack import running_environment
 from ratchet.commands.group import Environment, Group
+from runtime.foreign_text import print_text
 from tasks.shared.rules.refusal import Refusal
 from tasks.training.rules.run_history import SHORT_ID_LENGTH, TrainingRun
 
@@ -102,7 +103,7 @@ def repeated(
         raise Refusal("the name of the requester is missing", where="--by", value=by or None, remedy=remedy)
     parameters = repeat_parameters(env, run, namespace, by, root)
     if not same_code and (note := code_difference_note(run, code_provenance(root))):
-        print(note, file=sys.stderr)
+        print_text(note, file=sys.stderr)
     if same_code:
         started = start_with_same_code(run, parameters, root)
     else:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from blocks.common.errors import PortError
+from runtime.foreign_text import log_visible_text, print_text
 from services.gateway.rules.changes import MAX_BODY_BYTES
 from tasks.shared.rules.refusal import Refusal
 
@@ -29,6 +30,7 @@ def serve(
     from services.gateway.limits import RequestLimits
     from services.gateway.settings import TRIGGERS, EnvironmentReader, open_inbox, read_triggers
 
+    log_visible_text()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for verbose_logger in ("httpx", "httpcore"):
         logging.getLogger(verbose_logger).setLevel(logging.WARNING)
@@ -46,7 +48,7 @@ def main() -> None:
     try:
         app()
     except (Refusal, PortError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_text(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -13,6 +13,7 @@ from pydantic import IPvAnyNetwork
 from blocks.environment import Environment
 from blocks.inbox.base import Inbox
 from deployments.secret_store import SecretStore
+from runtime.foreign_text import print_text
 from services.decisions import RunResumer, resume_suspended
 from services.gateway.app import create_app
 from services.gateway.approvals_ui.api import create_router
@@ -67,7 +68,7 @@ def serve(
     for thread in threads:
         thread.start()
     host, port = listener.getsockname()[:2]
-    print(f"gateway on http://{host}:{port}", flush=True)
+    print_text(f"gateway on http://{host}:{port}", flush=True)
     settings = env().gateway
     router = create_router(context)
     app = create_app(

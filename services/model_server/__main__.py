@@ -15,6 +15,7 @@ from pathlib import Path
 
 import uvicorn
 
+from runtime.foreign_text import log_visible_text, print_text
 from services.model_server.state import StateInUse, lock_state
 
 
@@ -23,13 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # many small requests, not one large one
     os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
+    log_visible_text()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         token = read_token(options.token_file)
         with lock_state(options.state), _listen(options.port) as listener:
             _serve(options, token, listener)
     except (InvalidTokenFile, StateInUse, OSError, ValueError) as cause:
-        print(f"model server: {cause}", file=sys.stderr)
+        print_text(f"model server: {cause}", file=sys.stderr)
         return 2
     return 0
 
@@ -70,7 +72,7 @@ def _serve(options: argparse.Namespace, token: str, listener: socket.socket) -> 
     config = uvicorn.Config(
         app, access_log=False, log_level="warning", timeout_graceful_shutdown=5, proxy_headers=False
     )
-    print(f"model server on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    print_text(f"model server on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,8 @@ from fastapi import FastAPI
 from fastapi import Path as PathField
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+
+from runtime.foreign_text import html_text
 
 SECURITY_HEADERS = {
     # Each page also has its own policy, which allows its one style by digest. Both apply: scripts stay forbidden.
@@ -110,11 +111,11 @@ def render_page(endpoints: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _endpoint_row(e: Mapping[str, Any]) -> str:
-    state = '<td class="up">● serving' if e["serving"] else f'<td class="down" title="{escape(e["failure"])}">● down'
+    state = '<td class="up">● serving' if e["serving"] else f'<td class="down" title="{html_text(e["failure"])}">● down'
     return (
-        f"<tr><td><b>{escape(e['endpoint'])}</b>{state}<td>{escape(e['version'])}"
+        f"<tr><td><b>{html_text(e['endpoint'])}</b>{state}<td>{html_text(e['version'])}"
         f'<td><code title="{e["digest"]}">{e["digest"][:12]}</code>'
-        f"<td>{e['since']:%Y-%m-%d %H:%M:%S} UTC<td>{escape(e['standby'] or '–')}"
+        f"<td>{e['since']:%Y-%m-%d %H:%M:%S} UTC<td>{html_text(e['standby'] or '–')}"
         f'<td class="n">{e["requests"]:,}<td class="n">{e["refused"]:,}<td class="n">{e["failed"]:,}'
         f'<td class="n">{e["logged"]:,}' + ("" if e["logging"] else " (off)") + _dropped_cell(e) + "</tr>"
     )
@@ -122,4 +123,4 @@ def _endpoint_row(e: Mapping[str, Any]) -> str:
 
 def _dropped_cell(e: Mapping[str, Any]) -> str:
     style = "n down" if e["dropped"] else "n"
-    return f'<td class="{style}" title="{escape(e["log_problem"])}">{e["dropped"]:,}'
+    return f'<td class="{style}" title="{html_text(e["log_problem"])}">{e["dropped"]:,}'

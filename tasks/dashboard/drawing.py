@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from blocks.environment import Environment
 from runtime.files import write_text_atomically
+from runtime.foreign_text import Markdown, markdown_code
 from tasks.dashboard.facts import gather_dashboard_data
 from tasks.dashboard.rules import charts, words
 from tasks.dashboard.rules.facts import DashboardData, DeployedVersionSummary, Unknown, open_episodes
@@ -83,7 +84,8 @@ def create_dashboard_artifact(drawn: DashboardResult) -> None:
             key=key, link=drawn.url, link_text=f"Dashboard of {drawn.model}", description=drawn.headline
         )
     else:
-        create_markdown_artifact(key=key, markdown=f"{drawn.headline}\n\n`{drawn.path}`", description=drawn.headline)
+        page = Markdown("{}\n\n{}").format(drawn.headline, markdown_code(drawn.path))
+        create_markdown_artifact(key=key, markdown=page, description=drawn.headline)
 
 
 def dashboard_html(facts: DashboardData) -> str:

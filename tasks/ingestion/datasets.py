@@ -12,6 +12,7 @@ from blocks.sources import ProcessedFile, WatermarkFilter
 from blocks.sources.file_listing import processed_from_notes
 from blocks.sources.sql_query import Watermark, watermark_id
 from blocks.sources.versioned_tables import ingested_versions
+from runtime.foreign_text import spreadsheet_text
 from tasks.shared.models import TeamModel
 from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.model.namespaces import base_name, namespace_part
@@ -114,6 +115,12 @@ def _write_rows(rows: pa.RecordBatchReader, to: Path, ending: str, *, skip: int)
         for batch in rows:
             own = batch.slice(min(skip, batch.num_rows))
             skip -= batch.num_rows - own.num_rows
-            writer.write_batch(own)
+            writer.write_batch(_for_spreadsheets(own) if ending == ".csv" else own)
             count += own.num_rows
     return count
+
+
+def _for_spreadsheets(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Return rows of text in which no cell is a formula; the JSON in the column `row` never looks like one."""
+    texts = [[None if cell is None else spreadsheet_text(cell) for cell in each.to_pylist()] for each in rows.columns]
+    return pa.RecordBatch.from_arrays([pa.array(each, pa.string()) for each in texts], schema=rows.schema)

@@ -13,6 +13,7 @@ from blocks.sources import RowBatch, Source, SourceFormat, open_source
 from blocks.sources.base import no_rows_error
 from blocks.sources.secret_addresses import resolve_address
 from blocks.sources.staging import StagedSource, stage_rows
+from runtime.foreign_text import Markdown, markdown_code, markdown_table, one_line
 from runtime.values import FORMS_VERSION
 from tasks.ingestion.datasets import (
     dataset_snapshots,
@@ -30,11 +31,10 @@ from tasks.ingestion.rules.row_checks import STAGED_TABLE, RowRules, staged_rela
 from tasks.shared.progress import Progress
 from tasks.shared.records import IngestResult
 from tasks.shared.reports import create_markdown_artifact, only_reports
-from tasks.shared.rules.markdown import escape_markdown
 from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.rows.content import ContentDigest
 from tasks.shared.tables import VALUES_NOTE
-from tasks.validation.rules.report import markdown_cell
+from tasks.validation.rules.report import MAX_CELL_LENGTH
 
 _MEMORY_MB = 600
 _THREADS = 2
@@ -292,16 +292,17 @@ def _create_ingest_artifact(
         if partitioned.quarantined and not examples:  # the quarantine was appended before a crash
             examples = list(partitioned.quarantined_examples(_QUARANTINED_ROWS_SHOWN))[:_QUARANTINED_ROWS_SHOWN]
     alike = partitioned.notes.get(LOOKALIKE_NOTE, "")
+    rows = [[one_line(row[name], MAX_CELL_LENGTH) for name in ("position", "key", "reason")] for row in examples]
     lines = [
-        f"**{snapshot.dataset}**: {partitioned.rows_in} rows in = {snapshot.rows} accepted "
-        f"+ {partitioned.quarantined} quarantined, as snapshot `{snapshot.id}`.",
-        *(["", markdown_cell(snapshot.notes["look here"])] if "look here" in snapshot.notes else []),
-        *([f"These stay apart, but {LOOKALIKE_NOTE}: {markdown_cell(alike)}."] if alike else []),
-        *(["", "| where | key | why |", "|---|---|---|"] if examples else []),
-        *(f"| {row['position']} | {row['key']} | {row['reason']} |" for row in examples),
-        *(["", f"Examples could not be read: {escape_markdown(shown.problem)}"] if shown.problem else []),
+        Markdown("**{}**: {} rows in = {} accepted + {} quarantined, as snapshot {}.").format(
+            snapshot.dataset, partitioned.rows_in, snapshot.rows, partitioned.quarantined, markdown_code(snapshot.id)
+        ),
+        *(["", one_line(snapshot.notes["look here"], MAX_CELL_LENGTH)] if "look here" in snapshot.notes else []),
+        *([f"These stay apart, but {LOOKALIKE_NOTE}: {one_line(alike, MAX_CELL_LENGTH)}."] if alike else []),
+        *(["", markdown_table(("where", "key", "why"), rows)] if rows else []),
+        *(["", f"Examples could not be read: {shown.problem}"] if shown.problem else []),
     ]
-    create_markdown_artifact(key="ingest", markdown="\n".join(lines), description=snapshot.source)
+    create_markdown_artifact(key="ingest", markdown=Markdown("\n").join(lines), description=snapshot.source)
 
 
 def _piece_observer(progress: Progress, digest: ContentDigest | None) -> Callable[[RowBatch], None]:

@@ -16,6 +16,7 @@ from prefect.runtime import flow_run
 
 from blocks.environment import Environment
 from blocks.tracking.base import Tracking
+from runtime.foreign_text import Markdown, markdown_link, stored_markdown
 from tasks.evaluation.rules.evaluation import record_json
 from tasks.monitoring.current import CurrentData
 from tasks.monitoring.reference import ReferenceData
@@ -84,9 +85,10 @@ def remove_logged_files(folder: Path) -> None:
 
 def create_monitoring_artifacts(result: MonitoringResult, page: str, has_evidently_report: bool) -> None:
     """Create the artifacts of the flow run: the report, its plot, and a link to Evidently's report if there is one."""
-    markdown = (result.folder / "report.md").read_text()
+    markdown = stored_markdown((result.folder / "report.md").read_text())
     if page:
-        markdown += f"\nEvidently's report, the plot and the numbers are files of the version's run: {page}\n"
+        link = markdown_link("the version's run", page)
+        markdown += Markdown("\nEvidently's report, the plot and the numbers are files of {}\n").format(link)
     create_markdown_artifact(
         key=f"monitoring-{result.model.replace('_', '-')}", markdown=markdown, description=result.summary
     )

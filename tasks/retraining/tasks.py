@@ -14,6 +14,7 @@ from blocks.common.errors import TerminalError
 from blocks.environment import Environment, open_environment
 from blocks.lake.base import AsOf
 from blocks.records.alerts import AlertRecord
+from runtime.foreign_text import Markdown
 from tasks.notification.rules.story import is_alert_open
 from tasks.retraining.rules.guards import (
     LabelledRows,
@@ -56,7 +57,7 @@ def decide_auto_retrain(model: str, event: str, key: str, environment: str) -> A
 
 def decide_on_alert(
     env: Environment, model: TeamModel, event: str, key: str, now: datetime
-) -> tuple[AutoRetrainDecision, str]:
+) -> tuple[AutoRetrainDecision, Markdown]:
     """Return the decision on an alert's signal, and the guards' report as Markdown ("" when no guard was evaluated).
 
     The ledger records the decision before the run starts. After a crash in between, a retry finds the decision, and
@@ -79,9 +80,9 @@ def decide_on_alert(
             summary=switched_off_text,
             trigger_reason=trigger.reason,
             requested_by=requester,
-        ), ""
+        ), Markdown("")
     earlier_record = _earlier_decision(env, model_name, signal.key)
-    page = ""
+    page = Markdown("")
     if earlier_record is None:
         guard_results = evaluate_guards(model.spec.retraining, gather_retrain_facts(env, model, trigger, now))
         failed, page = failed_guards(guard_results), guards_markdown(model_name, trigger, guard_results)

@@ -11,6 +11,7 @@ from prefect.utilities.urls import url_for
 from blocks.environment import Environment
 from blocks.outbox.base import AlertMessage, Outbox
 from blocks.records.alerts import AlertRecord
+from runtime.foreign_text import one_line
 from tasks.notification.rules.kinds import AlertRecordState, Severity, channel_accepts, event_kind
 from tasks.notification.rules.story import DueMessage, due_messages, message_body, message_id, message_subject
 from tasks.shared.models import load_model
@@ -62,7 +63,7 @@ def emit_alert(
             environment=env.name,
             severity=severity or kind.severity,
             owner=model_owner(model),
-            summary=sentence,
+            summary=one_line(sentence),
             at=at,
             links={**_run_link(), **(links or {})},
         )

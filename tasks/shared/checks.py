@@ -1,16 +1,19 @@
 """Report what the expectations of a table found, and refuse a table that fails one."""
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 
+from runtime.foreign_text import Markdown
 from tasks.shared.records import ValidationResult
+from tasks.shared.reports import create_markdown_artifact
 from tasks.shared.rules.refusal import Refusal
 from tasks.validation.rules.report import ValidationReport, validation_markdown
 
 
-def report_and_require_valid(report: ValidationReport, where: str, extra_markdown: str = "") -> ValidationResult:
+def report_and_require_valid(
+    report: ValidationReport, where: str, extra_markdown: Markdown | None = None
+) -> ValidationResult:
     """Keep the report, with `extra_markdown` markdown below, as an artifact; refuse when any expectation failed."""
-    markdown = validation_markdown(report) + (f"\n{extra_markdown}" if extra_markdown else "")
+    markdown = Markdown("\n").join(filter(None, (validation_markdown(report), extra_markdown)))
     create_markdown_artifact(key="validation", markdown=markdown, description=f"Checks of {where}")
     if not report.passed:
         raise Refusal(

@@ -8,6 +8,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 from prefect.logging import get_logger, get_run_logger
 
+from runtime.foreign_text import escape_markdown
 from tasks.shared.reports import only_reports
 
 _EVERY_SECONDS = 5.0
@@ -52,7 +53,9 @@ class Progress:
     def _show(self, share: float) -> None:
         with only_reports("the progress"):
             if self._artifact is None:
-                made = create_progress_artifact(progress=share, key="ingest-progress", description=self._what)
+                made = create_progress_artifact(
+                    progress=share, key="ingest-progress", description=escape_markdown(self._what)
+                )
                 self._artifact = made if isinstance(made, UUID) else None
             else:
-                update_progress_artifact(self._artifact, progress=share, description=self._what)
+                update_progress_artifact(self._artifact, progress=share, description=escape_markdown(self._what))

@@ -1,11 +1,11 @@
 """Reports: artifacts, notes, alerts and the registry's aliases say what was done, so their errors never fail it.
 
-`only_reports` is the one way to do something after an effect. Artifacts are created by the functions of this module,
-which have the names and arguments of Prefect's own.
+`only_reports` is the one way to do something after an effect. Artifacts are created by the functions of this module
+alone, which show foreign text as text: Prefect's UI renders Markdown in descriptions, too.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
 from blocks.common.errors import TransientError
+from runtime.foreign_text import Markdown, escape_markdown, markdown_link, one_line
 
 
 @dataclass
@@ -45,28 +46,42 @@ def only_reports(what: str) -> Iterator[ReportResult]:
         _log().warning("%s was not written, and what it is about is done: %s", what, result.problem)
 
 
-def create_markdown_artifact(**given: Any) -> None:
-    """Create a Markdown artifact of the flow run; see Prefect's function of this name."""
-    with only_reports(f"the artifact {given.get('key')!r}"):
-        prefect_artifacts.create_markdown_artifact(**given)
+def create_markdown_artifact(*, key: str, markdown: Markdown, description: str | Markdown = "") -> None:
+    """Create a Markdown artifact of the flow run.
+
+    Text that is not of the type `Markdown` is shown as it is, and never as links or images. So is the description.
+    """
+    with only_reports(f"the artifact {key!r}"):
+        prefect_artifacts.create_markdown_artifact(
+            key=key, markdown=escape_markdown(markdown), description=escape_markdown(description)
+        )
 
 
-def create_image_artifact(**given: Any) -> None:
-    """Create an artifact of the flow run that shows an image; see Prefect's function of this name."""
-    with only_reports(f"the artifact {given.get('key')!r}"):
-        prefect_artifacts.create_image_artifact(**given)
+def create_image_artifact(*, key: str, image_url: str, description: str | Markdown = "") -> None:
+    """Create an artifact of the flow run that shows a PNG of ours, by its `data:` URL.
+
+    Raises:
+        ValueError: the URL is another: a page would fetch it.
+    """
+    if not image_url.startswith("data:image/png;base64,"):
+        raise ValueError(f"the image of the artifact {key!r} is no PNG of ours; give its bytes to png_url")
+    with only_reports(f"the artifact {key!r}"):
+        prefect_artifacts.create_image_artifact(key=key, image_url=image_url, description=escape_markdown(description))
 
 
-def create_link_artifact(**given: Any) -> None:
-    """Create an artifact of the flow run that is a link; see Prefect's function of this name."""
-    with only_reports(f"the artifact {given.get('key')!r}"):
-        prefect_artifacts.create_link_artifact(**given)
+def create_link_artifact(*, key: str, link: str, link_text: str, description: str | Markdown = "") -> None:
+    """Create an artifact of the flow run that is a link; an address that is not of http or https is shown as text."""
+    with only_reports(f"the artifact {key!r}"):
+        prefect_artifacts.create_markdown_artifact(
+            key=key, markdown=markdown_link(link_text, link), description=escape_markdown(description)
+        )
 
 
-def create_table_artifact(**given: Any) -> None:
-    """Create an artifact of the flow run that is a table; see Prefect's function of this name."""
-    with only_reports(f"the artifact {given.get('key')!r}"):
-        prefect_artifacts.create_table_artifact(**given)
+def create_table_artifact(*, key: str, table: Sequence[Mapping[str, object]], description: str | Markdown = "") -> None:
+    """Create an artifact of the flow run that is a table, whose cells are plain text."""
+    rows = [{one_line(name): one_line(value) for name, value in row.items()} for row in table]
+    with only_reports(f"the artifact {key!r}"):
+        prefect_artifacts.create_table_artifact(key=key, table=rows, description=escape_markdown(description))
 
 
 def _has_retries_left() -> bool:

@@ -12,6 +12,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from blocks.common.errors import JobFailed, Rejected, Unavailable
 from blocks.environment import Environment
 from blocks.tracking.base import Tracking
+from runtime.foreign_text import Markdown, markdown_block, markdown_code, markdown_link, markdown_table
 from tasks.evaluation.rules.metrics import higher_is_better
 from tasks.shared.code import code_provenance
 from tasks.shared.models import TeamModel
@@ -109,26 +110,35 @@ def close_experiment(tracking: Tracking, model: TeamModel, trials: Sequence[Tria
     return ranked
 
 
-def experiment_markdown(model: str, data: TierData, ranked: Sequence[Trial], tried: int, metric: str) -> str:
+def experiment_markdown(model: str, data: TierData, ranked: Sequence[Trial], tried: int, metric: str) -> Markdown:
     """Return the experiment's report as Markdown: the best parameters, the ten best trials, and what measured them."""
     measured = "The program divided its training rows itself. "
     if data.validation_rows:
         measured = f"Measured on {data.validation_rows:,} validation rows, divided as the holdout is. "
     elif data.holdout_rule and parse_holdout_rule(data.holdout_rule).by != "entity":
-        measured += "Declare `training.validation_share`, so that trials are measured as the holdout measures them. "
+        measured += "Declare training.validation_share, so that trials are measured as the holdout measures them. "
     best = json.dumps(ranked[0].parameters)
     command = f"prefect deployment run retrain/retrain -p model={model} -p requested_by=you -p 'parameters={best}'"
-    rows = [f"| {t.number} | {t.value:.4f} | `{json.dumps(t.parameters)}` | [run]({t.run_url}) |" for t in ranked[:10]]
-    return "\n".join(
+    rows = [
+        (
+            str(each.number),
+            f"{each.value:.4f}",
+            markdown_code(json.dumps(each.parameters)),
+            markdown_link("run", each.run_url),
+        )
+        for each in ranked[:10]
+    ]
+    return Markdown("\n").join(
         [
-            f"## Best of {tried} trials on the {data.tier} tier: validation {metric} {ranked[0].value:.4f}",
-            "Pass it to `retrain` as **parameters**, or paste it into `model.yaml`:",
-            f"```json\n{best}\n```",
-            f"```\n{command}\n```",
-            f"| trial | validation {metric} | parameters | |\n|---|---|---|---|",
-            *rows,
+            Markdown("## Best of {} trials on the {} tier: validation {} {:.4f}").format(
+                tried, data.tier, metric, ranked[0].value
+            ),
+            Markdown("Pass it to `retrain` as **parameters**, or paste it into `model.yaml`:"),
+            markdown_block(best, "json"),
+            markdown_block(command),
+            markdown_table(("trial", f"validation {metric}", "parameters", ""), rows),
             "",
-            f"{measured}No trial read a holdout row: only `retrain` evaluates on the holdout.",
+            f"{measured}No trial read a holdout row: only a retraining evaluates on the holdout.",
         ]
     )
 

@@ -16,6 +16,7 @@ from blocks.environment import Environment, open_environment
 from blocks.lake.base import Lake
 from runtime.digests import text_digest
 from runtime.files import write_text_atomically
+from runtime.foreign_text import Markdown, stored_markdown
 from tasks.shared.checks import report_and_require_valid
 from tasks.shared.models import TeamModel, load_model
 from tasks.shared.records import TierData, ValidationResult
@@ -56,7 +57,9 @@ def validate(model: str, data: TierData, environment: str = "") -> ValidationRes
         return validation_result
     validation_result = ValidationResult.model_validate_json(cached_report.read_text())
     create_markdown_artifact(
-        key="validation", markdown=validation_result.report_markdown, description=f"Checks of {where}, kept"
+        key="validation",
+        markdown=stored_markdown(validation_result.report_markdown),
+        description=f"Checks of {where}, kept",
     )
     passed, rows_checked = validation_result.expectations_passed, validation_result.rows
     get_run_logger().info("%d expectations passed on these %d rows in an earlier run", passed, rows_checked)
@@ -64,7 +67,8 @@ def validate(model: str, data: TierData, environment: str = "") -> ValidationRes
 
 
 def _validate_tier(env: Environment | None, model: TeamModel, data: TierData, where: str) -> ValidationResult:
-    engine, comparison_markdown = env.engine() if env else DuckDBEngine.model_validate({}), ""
+    engine = env.engine() if env else DuckDBEngine.model_validate({})
+    comparison_markdown: Markdown | None = None
     with open_parquet_rows(_tier_files(data), engine) as rows:
         report = validate_table(rows, model.expectation_suite(), key=model.spec.data.entity)
     if env and report.passed:
@@ -94,14 +98,16 @@ def _tier_files(data: TierData) -> list[Path]:
     return [file for part in data.all_parts for file in sorted(part.glob("*.parquet"))]
 
 
-def compare_with_parent_tier(lake: Lake, engine: Engine, scratch: Path, model: TeamModel, data: TierData) -> str:
-    """Return the tier's statistics against those of the next larger tier as Markdown; "" for the largest tier."""
+def compare_with_parent_tier(
+    lake: Lake, engine: Engine, scratch: Path, model: TeamModel, data: TierData
+) -> Markdown | None:
+    """Return the tier's statistics against those of the next larger tier as Markdown; None for the largest."""
     if data.tier == TIERS[-1]:
-        return ""
+        return None
     parent = _parent_tier_statistics(lake, engine, scratch, model, data)
     with open_parquet_rows(_tier_files(data), engine) as rows:
         tier = tier_statistics(rows, model.spec.data.entity, parent)
-    return "" if tier.rows == parent.rows else tier_comparison_markdown(parent, tier, model.spec.data.target)
+    return None if tier.rows == parent.rows else tier_comparison_markdown(parent, tier, model.spec.data.target)
 
 
 def _parent_tier_statistics(

@@ -79,7 +79,7 @@ def repository_name(value: object, where: str) -> str:
 
 
 def ref_name(value: object, where: str) -> str:
-    """Return the name of a branch or tag, exactly as git has it. It may have any letters; `shown_text` shows them.
+    """Return the name of a branch or tag, exactly as git has it. It may have any letters; `visible` shows them.
 
     Raises:
         Refusal: git allows no such name: it has a newline, a space, `..` or the like.
@@ -87,11 +87,6 @@ def ref_name(value: object, where: str) -> str:
     if not isinstance(value, str) or _NOT_IN_A_REF.search(value) or len(value.encode()) > MAX_REF_BYTES:
         raise Refusal("is no name of a branch or tag that git allows", where=where, value=shortened(value))
     return value
-
-
-def shown_text(text: str) -> str:
-    """Return text for a terminal or log: characters that hide, reorder or control the rest are written as `\\u202e`."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def split_ref(value: object, where: str) -> tuple[Literal["branch", "tag"], str]:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from services.gateway.rules.changes import RefChange, shown_text
+from runtime.foreign_text import visible
+from services.gateway.rules.changes import RefChange
 from services.gateway.rules.rules import Repository, TriggerRule, Triggers
 from tasks.shared.rules.model.namespaces import SEPARATOR, to_namespace
 
@@ -30,9 +31,7 @@ def ref_refusal(change_repository: str, ref: str, *, tag: bool, repository: Repo
     patterns = repository.tags if tag else repository.branches
     if any(pattern_matches(pattern, ref) for pattern in patterns):
         return ""
-    return (
-        f"the {'tag' if tag else 'branch'} {shown_text(ref)} of {change_repository} is not configured in triggers.yaml"
-    )
+    return f"the {'tag' if tag else 'branch'} {visible(ref)} of {change_repository} is not configured in triggers.yaml"
 
 
 def matching_rules(triggers: Triggers, change: RefChange) -> list[TriggerRule]:
@@ -68,7 +67,7 @@ def no_match_reason(triggers: Triggers, change: RefChange) -> str:
     if rules := matching_rules(triggers, change):
         names = ", ".join(rule.name for rule in rules)
         return f"none of the {len(change.paths)} changed files matches the paths of: {names}"
-    return f"no rule matches a {change.kind} on {shown_text(change.ref)} of {change.repository}"
+    return f"no rule matches a {change.kind} on {visible(change.ref)} of {change.repository}"
 
 
 def pattern_matches(pattern: str, text: str) -> bool:

@@ -7,6 +7,7 @@ merge request hooks; Bitbucket `repo:push` and `pullrequest:fulfilled`.
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
+from runtime.foreign_text import visible
 from services.gateway.rules.changes import (
     NoChange,
     RefChange,
@@ -14,7 +15,6 @@ from services.gateway.rules.changes import (
     changed_paths,
     ref_name,
     repository_name,
-    shown_text,
     split_ref,
 )
 from tasks.shared.rules.git import commit_id
@@ -59,7 +59,7 @@ def _push(body: JsonObject, *, names_force: bool) -> PayloadResult:
     kind, ref = split_ref(body.get("ref"), "ref")
     commit, before = commit_id(body.get("after"), "after"), commit_id(body.get("before"), "before")
     if not commit:
-        return NoChange("delete", f"the {kind} {shown_text(ref)} was deleted", where, ref)
+        return NoChange("delete", f"the {kind} {visible(ref)} was deleted", where, ref)
     author = author_name(
         *(_value_at(body, "pusher", key) for key in ("email", "name", "login", "username")),
         _value_at(body, "sender", "login"),
@@ -93,7 +93,7 @@ def _gitlab_push(body: JsonObject, kind: Literal["push", "tag"]) -> PayloadResul
         raise Refusal("does not match the event", where="ref", value=str(body.get("ref"))[:80])
     after, before = commit_id(body.get("after"), "after"), commit_id(body.get("before"), "before")
     if not after:
-        return NoChange("delete", f"the {ref_kind} {shown_text(ref)} was deleted", where, ref)
+        return NoChange("delete", f"the {ref_kind} {visible(ref)} was deleted", where, ref)
     commit = commit_id(body.get("checkout_sha") or body.get("after"), "checkout_sha")
     author = author_name(body.get("user_email"), body.get("user_username"), body.get("user_name"))
     if kind == "tag":
@@ -134,7 +134,7 @@ def _bitbucket_push(body: JsonObject) -> PayloadResult:
     change = _mapping(changes[0], "push.changes[0]")
     if not change.get("new"):
         old = ref_name(_value_at(change, "old", "name"), "push.changes[0].old.name")
-        return NoChange("delete", f"{shown_text(old)} was deleted", where, old)
+        return NoChange("delete", f"{visible(old)} was deleted", where, old)
     ref = ref_name(_value_at(change, "new", "name"), "push.changes[0].new.name")
     kind = _value_at(change, "new", "type")
     if kind not in {"branch", "tag", "annotated_tag"}:

@@ -1,11 +1,19 @@
 """Reports of a triggered run to the git host: the state of the commit, and a Markdown report for a comment."""
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from services.gateway.rules.changes import RefChange, shown_text
+from runtime.foreign_text import (
+    Markdown,
+    escape_markdown,
+    markdown_code,
+    markdown_link,
+    markdown_table,
+    one_line,
+    without_links,
+)
+from services.gateway.rules.changes import RefChange
 from tasks.shared.rules.run_outcomes import end_text, outcome_words
 
 CommitState = Literal["pending", "success", "failure", "error"]
@@ -62,33 +70,30 @@ def commit_state(view: RunReport) -> CommitState:
 def status_line(view: RunReport) -> str:
     """Return the state in at most 140 characters, as GitHub takes them; verdict and reasons are in the message."""
     if view.state_name == "Suspended":
-        return f"{view.rule_name}: waits for approval"[:140]
+        return without_links(f"{view.rule_name}: waits for approval")[:140]
     words = end_text(view.outcome, view.state_name, view.message if view.ended else "")
-    return " ".join(f"{view.rule_name}: {words}".split())[:140]
+    return without_links(f"{view.rule_name}: {words}")[:140]
 
 
 def run_markdown(change: RefChange, view: RunReport) -> str:
     """Return the report: what changed, how it ended, then data, metrics against the champion, verdict."""
     signs = {"success": "✅", "failure": "⛔", "error": "💥", "pending": "⏳"}
     verdict = outcome_words(view.outcome) or view.state_name
+    commit = Markdown("{} ({} on {} by {})").format(
+        markdown_code(change.commit), change.kind, markdown_code(change.ref), change.author
+    )
+    run = Markdown("{} {}").format(markdown_link(view.deployment, view.url), markdown_code(view.run_id))
+    values = [(_short(name), markdown_code(_short(value))) for name, value in sorted(view.parameters.items())
+              if value not in (None, "", {})]  # fmt: skip
     head = [
-        f"# {signs[commit_state(view)]} {_text(view.rule_name)}: {_text(verdict)}",
-        _text(view.message) if view.message else "",
-        "\n".join(
-            [
-                "| | |",
-                "|:--|:--|",
-                f"| commit | `{change.commit}` ({change.kind} on `{_code(change.ref)}` by {_text(change.author)}) |",
-                f"| run | [{_text(view.deployment)}]({view.url}) `{view.run_id}` |",
-                *(f"| {_text(name)} | `{_code(str(value))}` |" for name, value in sorted(view.parameters.items())
-                  if value not in (None, "", {})),
-            ]
-        ),
-    ]  # fmt: skip
+        Markdown("# {} {}: {}").format(signs[commit_state(view)], view.rule_name, verdict),
+        escape_markdown(_short(view.message, 500)),
+        markdown_table(("", ""), [("commit", commit), ("run", run), *values]),
+    ]
     parts = [_lower_headings(view.artifacts[key]) for key in REPORT_ARTIFACTS if key in view.artifacts]
     if not parts and view.ended:
         parts = ["This run has no report of data or metrics: it ended before it wrote one."]
-    report = "\n\n".join(part.strip() for part in [*head, *parts] if part.strip()) + "\n"
+    report = _without_mentions("\n\n".join(part.strip() for part in [*head, *parts] if part.strip()) + "\n")
     if len(report) <= MAX_COMMENT_LENGTH:
         return report
     return f"{report[:MAX_COMMENT_LENGTH]}\n\n… see the run's artifacts for the rest.\n"
@@ -99,13 +104,10 @@ def _lower_headings(markdown: str) -> str:
     return "\n".join(f"#{line}" if line.startswith("#") else line for line in markdown.splitlines())
 
 
-def _text(value: str) -> str:
-    """Return text with Markdown escaped: no markup, no mention of users, no broken table."""
-    escaped = html.escape(" ".join(value.split())[:500], quote=False)
-    for character in "\\`*_[]~#!|":
-        escaped = escaped.replace(character, f"\\{character}")
-    return escaped.replace("://", "&#58;//").replace("@", "&#64;")
+def _short(value: object, most: int = 200) -> str:
+    return one_line(value, most)
 
 
-def _code(value: str) -> str:
-    return shown_text(" ".join(value.split())[:200]).replace("`", "'").replace("|", "/")
+def _without_mentions(report: str) -> str:
+    """Return the report with U+200B behind each escaped "@": git hosts look for names to mention in what is shown."""
+    return report.replace("&#64;", "&#64;&#8203;")

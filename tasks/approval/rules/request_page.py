@@ -1,56 +1,47 @@
 """An approval request as Markdown, for the Prefect UI."""
 
-import html
-import re
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from runtime.foreign_text import Markdown, markdown_block, markdown_table
 from tasks.approval.rules.evidence import Evidence, holdout_facts
 
 _VERDICT_LABELS = {"pass": "✅ pass", "hold": "⛔ hold", "inconclusive": "❔ inconclusive"}
 
-_HOW_TO_DECIDE = """- **Approvals page**: sign in on the gateway (see `make status`). Only this page authenticates you.
+_HOW_TO_DECIDE = Markdown(
+    """- **Approvals page**: sign in on the gateway (see `make status`). Only this page authenticates you.
 - **Prefect UI**: open the suspended flow run, press *Resume*, and fill in the form.
 - **Terminal**: `make approve BY=you REASON="why"` or `make reject BY=you REASON="why"`;
   `make requests` lists the open requests.
 
 The deployment verifies the decision again: who decided, when, and on which digest.
 """
+)
 
 
-def request_markdown(evidence: Evidence, *, requested_by: str, expires_at: datetime, digest: str) -> str:
+def request_markdown(evidence: Evidence, *, requested_by: str, expires_at: datetime, digest: str) -> Markdown:
     """Return the approval request as GitHub Markdown. `expires_at` has a time zone."""
-    model, version, environment = map(_markdown_text, (evidence.model, evidence.version, evidence.environment))
-    title = f"# Approve {model} version {version} for {environment}?"
-    reason = f": {_markdown_text(evidence.trigger_reason).rstrip('.')}" if evidence.trigger_reason else ""
-    requested = (
-        f"Requested by **{_markdown_text(requested_by)}**{reason}. Expires on {expires_at:%Y-%m-%d at %H:%M %Z}."
-    )
-    verdict = f"## Verdict: {_VERDICT_LABELS[evidence.verdict]}"
-    reasons = "\n".join(f"- {_markdown_text(reason)}" for reason in evidence.reasons) or "- no reasons given"
-    parts = [title, requested, verdict, reasons, "## Metrics on the holdout", _table(_metric_rows(evidence))]
-    parts += ["## Code, data and cost", _table(_fact_rows(evidence))]
+    title = Markdown("# Approve {} version {} for {}?").format(evidence.model, evidence.version, evidence.environment)
+    reason = f": {evidence.trigger_reason.rstrip('.')}" if evidence.trigger_reason else ""
+    requested = Markdown("Requested by **{}**{}. Expires on {:%Y-%m-%d at %H:%M %Z}.")
+    verdict = Markdown("## Verdict: {}").format(_VERDICT_LABELS[evidence.verdict])
+    reasons = Markdown("\n").join(Markdown("- {}").format(each) for each in evidence.reasons or ["no reasons given"])
+    parts = [title, requested.format(requested_by, reason, expires_at), verdict, reasons]
+    parts += [Markdown("## Metrics on the holdout"), _table(_metric_rows(evidence))]
+    parts += [Markdown("## Code, data and cost"), _table(_fact_rows(evidence))]
     if evidence.parameters:
-        parameters = [
-            (_markdown_text(name), _markdown_text(value)) for name, value in sorted(evidence.parameters.items())
-        ]
-        parts += ["## Parameters", _table([("parameter", "value"), *parameters])]
-    parts += [
-        f"## Digest\n\nThe decision is about this digest of all facts above:\n\n```\n{_markdown_text(digest)}\n```",
-        _HOW_TO_DECIDE,
-    ]
-    return "\n\n".join(parts)
+        parts += [Markdown("## Parameters"), _table([("parameter", "value"), *sorted(evidence.parameters.items())])]
+    about = Markdown("## Digest\n\nThe decision is about this digest of all facts above:\n\n{}")
+    parts += [about.format(markdown_block(digest)), _HOW_TO_DECIDE]
+    return Markdown("\n\n").join(parts)
 
 
 def _metric_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
-    champion = (
-        f"champion {_markdown_text(evidence.champion_version)}" if evidence.champion_version else "champion (none yet)"
-    )
-    yield "metric", f"challenger {_markdown_text(evidence.version)}", champion, "difference"
+    champion = f"champion {evidence.champion_version}" if evidence.champion_version else "champion (none yet)"
+    yield "metric", f"challenger {evidence.version}", champion, "difference"
     for name in sorted(evidence.metrics.keys() | evidence.champion_metrics.keys()):
         ours, theirs = evidence.metrics.get(name), evidence.champion_metrics.get(name)
-        yield _markdown_text(name), _number_text(ours), _number_text(theirs), _difference(name, ours, theirs)
+        yield name, _number_text(ours), _number_text(theirs), _difference(name, ours, theirs)
 
 
 def _fact_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
@@ -59,13 +50,13 @@ def _fact_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
     )
     serving = evidence.serving_usd_month or 0.0
     yield "fact", "value"
-    yield "tier", _markdown_text(evidence.tier)
-    yield "snapshot", _markdown_text(evidence.as_of)
+    yield "tier", evidence.tier
+    yield "snapshot", evidence.as_of
     yield "data", _short_digest(evidence.data_digest)
     yield "holdout", _short_digest(evidence.holdout_digest)
     if evidence.spent_level:
-        yield "comparison", _markdown_text(evidence.spent_level.sentence)
-    yield from ((name, _markdown_text(value)) for name, value in holdout_facts(evidence).items())
+        yield "comparison", evidence.spent_level.sentence
+    yield from ((name, value) for name, value in holdout_facts(evidence).items())
     yield "expectations", f"{evidence.expectations.passed} passed, {evidence.expectations.failed} failed"
     yield "model", _short_digest(evidence.model_digest)
     yield "commit", _short_digest(evidence.commit) + patch
@@ -75,18 +66,17 @@ def _fact_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
     if evidence.attachments_digest:
         yield "review attachments", _short_digest(evidence.attachments_digest)
     if evidence.failed_gates:
-        yield "failed gates", _markdown_text(", ".join(evidence.failed_gates))
-        yield "waived by", _markdown_text(", ".join(each[:12] for each in evidence.waivers)) or "nobody"
+        yield "failed gates", ", ".join(evidence.failed_gates)
+        yield "waived by", ", ".join(each[:12] for each in evidence.waivers) or "nobody"
 
 
 def _dollars(usd: float | None) -> str:
     return "none (no paid work)" if not usd else f"{usd:,.2f} USD"
 
 
-def _table(rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
+def _table(rows: Iterable[tuple[str, ...]]) -> Markdown:
     head, *body = rows
-    rule = "|".join(["---", *["---:" if len(head) > 2 else "---"] * (len(head) - 1)])
-    return "\n".join([f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in body)])
+    return markdown_table(head, body, "l" + ("r" if len(head) > 2 else "l") * (len(head) - 1))
 
 
 def _number_text(value: float | None) -> str:
@@ -105,12 +95,4 @@ def _difference(metric: str, ours: float | None, theirs: float | None) -> str:
 
 
 def _short_digest(digest: str) -> str:
-    return _markdown_text(digest[:12])
-
-
-def _markdown_text(value: str) -> str:
-    """Escape a value, so that Markdown shows it literally: no markup, no table cell, no invisible character."""
-    line = " ".join(value.split())
-    plain = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in {"Cc", "Cf", "Cs"} else c for c in line)
-    marked = re.sub(r"([\\`*\[\]|~#!])|((?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\g<0>", plain)
-    return html.escape(marked, quote=False)
+    return digest[:12]

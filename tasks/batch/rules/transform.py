@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import pyarrow as pa
 
+from runtime.foreign_text import Markdown
 from tasks.shared.rules.refusal import Refusal
 
 BATCH_JOB_TAG = "ratchet.batch_inference_job"
@@ -103,10 +104,11 @@ def choose_placement(
     )
 
 
-def placement_markdown(place: BatchPlacement, model: str, cost: str) -> str:
+def placement_markdown(place: BatchPlacement, model: str, cost: str) -> Markdown:
     """Return the placement, its reason and the worst-case cost as Markdown."""
     where = {"flow": "in the flow run", "transform": "by batch transform, on paid machines"}[place.target]
-    return f"## Batch inference of {model}: {where}\nReason: {place.reason}.\n\nWorst-case cost: {cost}"
+    report = Markdown("## Batch inference of {}: {}\nReason: {}.\n\nWorst-case cost: {}")
+    return report.format(model, where, place.reason, cost)
 
 
 def _duration_text(seconds: float) -> str:

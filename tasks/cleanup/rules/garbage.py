@@ -12,6 +12,7 @@ from blocks.records.approvals import ApprovalRequest
 from blocks.records.collectable import Collectable
 from blocks.records.deployments import Deployment
 from blocks.records.tracking import ModelVersion
+from runtime.foreign_text import Markdown, markdown_table
 from tasks.cleanup.records import GarbageCollectionPlan
 from tasks.cleanup.rules.cloud import CloudAction
 from tasks.shared.rules.promotion import may_be_promoted
@@ -158,34 +159,28 @@ def bytes_text(count: int) -> str:
     return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
 
 
-def garbage_collection_markdown(plan: GarbageCollectionPlan) -> str:
+def garbage_collection_markdown(plan: GarbageCollectionPlan) -> Markdown:
     """Return the plan as Markdown: the removed artifacts with their bytes, and the reasons to keep others."""
     kinds: dict[str, list[int]] = {}
     for removal in plan.remove:
         kinds.setdefault(removal.key.partition(":")[0], []).append(removal.bytes)
-    totals = [f"| {kind} | {len(sizes)} | {bytes_text(sum(sizes))} |" for kind, sizes in sorted(kinds.items())]
-    parts = ["## What garbage collection removes", f"**{len(plan.remove)} artifacts, {bytes_text(plan.bytes)}.**"]
+    totals = [(kind, str(len(sizes)), bytes_text(sum(sizes))) for kind, sizes in sorted(kinds.items())]
+    count = Markdown("**{} artifacts, {}.**").format(len(plan.remove), bytes_text(plan.bytes))
+    parts = [Markdown("## What garbage collection removes"), count]
     if totals:
-        parts += ["| kind | number | bytes |\n|---|---:|---:|\n" + "\n".join(totals)]
+        parts += [markdown_table(("kind", "number", "bytes"), totals, "lrr")]
     if plan.cloud_actions:
-        parts += ["### In the cloud account", _actions_table(plan.cloud_actions)]
-    kept_rows = [f"| {reason} | {count} |" for reason, count in plan.kept_counts.items()]
-    parts += [
-        "### Kept",
-        "| reason | artifacts |\n|---|---:|\n" + "\n".join(kept_rows) if kept_rows else "Nothing is kept.",
-    ]
+        actions = [(each.action, each.name, each.reason, _saving_text(each)) for each in plan.cloud_actions]
+        head = ("action", "name", "reason", "largest saving")
+        parts += [Markdown("### In the cloud account"), markdown_table(head, actions[:MAX_ROWS_SHOWN])]
+    kept = markdown_table(("reason", "artifacts"), plan.kept_counts.items(), "lr")
+    parts += [Markdown("### Kept"), kept if plan.kept_counts else Markdown("Nothing is kept.")]
     if plan.remove:
-        rows = [f"| {each.description} | {bytes_text(each.bytes)} |" for each in plan.remove[:MAX_ROWS_SHOWN]]
-        more = f"\n\n… and {len(plan.remove) - MAX_ROWS_SHOWN} more" if len(plan.remove) > MAX_ROWS_SHOWN else ""
-        parts += ["### Removed", "| artifact | bytes |\n|---|---:|\n" + "\n".join(rows) + more]
-    return "\n\n".join(parts)
-
-
-def _actions_table(actions: Sequence[CloudAction]) -> str:
-    rows = [
-        f"| {each.action} | {each.name} | {each.reason} | {_saving_text(each)} |" for each in actions[:MAX_ROWS_SHOWN]
-    ]
-    return "| action | name | reason | largest saving |\n|---|---|---|---|\n" + "\n".join(rows)
+        rows = [(each.description, bytes_text(each.bytes)) for each in plan.remove[:MAX_ROWS_SHOWN]]
+        parts += [Markdown("### Removed"), markdown_table(("artifact", "bytes"), rows, "lr")]
+        if len(plan.remove) > MAX_ROWS_SHOWN:
+            parts += [Markdown("… and {} more").format(len(plan.remove) - MAX_ROWS_SHOWN)]
+    return Markdown("\n\n").join(parts)
 
 
 def _saving_text(action: CloudAction) -> str:

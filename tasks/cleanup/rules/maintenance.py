@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from runtime.foreign_text import Markdown, markdown_table
 from tasks.shared.rules.model.data import DataSpec
 from tasks.shared.rules.rows.buckets import BUCKETS
 
@@ -85,42 +86,37 @@ def digest_bucket_limit(rows: int) -> int | None:
     return None if rows <= MAX_DIGEST_ROWS else max(1, BUCKETS * MAX_DIGEST_ROWS // rows)
 
 
-def maintenance_markdown(results: Sequence[DatasetMaintenance], *, dry_run: bool) -> str:
+def maintenance_markdown(results: Sequence[DatasetMaintenance], *, dry_run: bool) -> Markdown:
     """Return the report as Markdown, with one line per data set."""
     if not results:
-        return "There is no data set yet: nothing was ingested."
+        return Markdown("There is no data set yet: nothing was ingested.")
     files, orphans = sum(each.merged for each in results), sum(each.orphans for each in results)
     freed, reads = _megabytes(sum(each.orphan_bytes for each in results)), sum(each.reads for each in results)
     repeated = sum(each.repeated for each in results)
-    done = (
-        f"**Dry run: nothing was written or removed.** {files:,} small files would be merged; "
-        f"{orphans:,} orphaned files ({freed}) would be removed"
-        if dry_run
-        else f"**Done.** {files:,} small files were merged; {orphans:,} orphaned files ({freed}) were removed"
-    )
-    return "\n\n".join(
+    title, would = "Done.", "were"
+    if dry_run:
+        title, would = "Dry run: nothing was written or removed.", "would be"
+    problem, unpublished = Markdown("**{}** has a problem: {}"), Markdown("**{}** has no Delta table: {}.")
+    return Markdown("\n\n").join(
         [
-            f"{done}. The files of {reads} reads are unchanged; {repeated} reads were repeated afterwards and returned "
-            "the same rows.",
-            *(f"**{each.dataset}** has a problem: {each.problem}" for each in results if each.problem),
-            *(
-                f"**{each.dataset}** has no Delta table: {each.not_published}."
-                for each in results
-                if each.not_published
-            ),
-            "\n".join([f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|", *map(_table_row, results)]),
+            Markdown("**{}** ").format(title)
+            + f"{files:,} small files {would} merged; {orphans:,} orphaned files ({freed}) {would} removed. "
+            f"The files of {reads} reads are unchanged; {repeated} reads were repeated afterwards and returned the "
+            "same rows.",
+            *(problem.format(each.dataset, each.problem) for each in results if each.problem),
+            *(unpublished.format(each.dataset, each.not_published) for each in results if each.not_published),
+            markdown_table(_COLUMNS, map(_table_row, results)),
         ]
     )
 
 
-def _table_row(one: DatasetMaintenance) -> str:
+def _table_row(one: DatasetMaintenance) -> list[str]:
     opened = f"{one.before.opened_files:,} → {one.after.opened_files:,}"
     stored = f"{one.before.stored_files:,} → {one.after.stored_files:,}"
     size = f"{_megabytes(one.before.stored_bytes)} → {_megabytes(one.after.stored_bytes)}"
     orphans = f"{one.orphans:,} ({_megabytes(one.orphan_bytes)})" if one.orphans else "0"
     cells = [one.dataset, f"{one.snapshots:,}", opened, stored, size, f"{one.merged:,}", orphans]
-    cells += [f"{one.reads}, {one.repeated}", f"{one.published:,}"]
-    return f"| {' | '.join(cells)} |"
+    return [*cells, f"{one.reads}, {one.repeated}", f"{one.published:,}"]
 
 
 def _megabytes(count: int) -> str:

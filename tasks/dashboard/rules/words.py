@@ -4,14 +4,15 @@ from datetime import datetime, timedelta
 
 from markupsafe import Markup, escape
 
+from runtime.foreign_text import one_line
+
 _BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
 _MAX_TEXT_LENGTH = 300
 
 
 def escape_text(value: object, most: int = _MAX_TEXT_LENGTH) -> Markup:
-    """Return a value as HTML text: escaped, without control characters, and shortened when it is very long."""
-    plain = "".join(char if char.isprintable() else " " for char in str(value))
-    return escape(plain if len(plain) <= most else f"{plain[: most - 1]}…")
+    """Return a value as HTML text on one line: escaped, what nobody sees shown, and shortened when it is very long."""
+    return escape(one_line(value, most))
 
 
 def relative_time(at: datetime, now: datetime) -> str:

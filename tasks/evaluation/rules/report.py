@@ -1,28 +1,28 @@
 """The report of an evaluation: GitHub Markdown for the artifact and the run, and a plot."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from runtime.foreign_text import Markdown, markdown_table
 from tasks.evaluation.rules.curves import Curve
 from tasks.evaluation.rules.evaluation import DeclaredBound, Evaluation
 from tasks.evaluation.rules.metrics import METRICS, SliceResult
 from tasks.shared.rules.figures import BLUE, FAINT, GREY, INK, RED, drawn_png
-from tasks.shared.rules.markdown import escape_markdown
 
 _VERDICT_TITLES = {"pass": "✅ Pass", "hold": "⛔ Hold", "inconclusive": "🟡 Inconclusive"}
 
 
-def evaluation_markdown(evaluation: Evaluation, *, model: str, version: str) -> str:
+def evaluation_markdown(evaluation: Evaluation, *, model: str, version: str) -> Markdown:
     """Return the evaluation as GitHub Markdown: verdict and reasons first, then the tables."""
     champion = evaluation.champion_version
-    against = f"champion version {escape_markdown(champion)}" if champion else "no champion (first model)"
+    against = f"champion version {champion}" if champion else "no champion (first model)"
     verdict = evaluation.verdict
     parts = [
-        f"# {_VERDICT_TITLES[verdict.outcome]}: {escape_markdown(model)} version {escape_markdown(version)}",
+        Markdown("# {}: {} version {}").format(_VERDICT_TITLES[verdict.outcome], model, version),
         f"{evaluation.rows:,} rows of the holdout, against {against}; {evaluation.leaked} {evaluation.leaked_words}.",
-        "\n".join(f"- {escape_markdown(reason)}" for reason in verdict.reasons),
-        "## Metrics",
+        _list(verdict.reasons),
+        Markdown("## Metrics"),
         _table(("metric", "challenger", "champion", "bound"), _metric_rows(evaluation)),
         *_comparison_part(evaluation),
         *_slice_part(evaluation),
@@ -30,20 +30,23 @@ def evaluation_markdown(evaluation: Evaluation, *, model: str, version: str) -> 
         *_notes_part(evaluation),
         *_curve_part(evaluation),
     ]
-    return "\n\n".join(parts) + "\n"
+    return Markdown("\n\n").join(parts) + Markdown("\n")
+
+
+def _list(sentences: Iterable[str]) -> Markdown:
+    return Markdown("\n").join(Markdown("- {}").format(each) for each in sentences)
 
 
 def _number(value: float | None) -> str:
     """Return a number with 4 digits; "–" for None, and a text for a number that is not finite."""
     if value is None:
         return "–"
-    return f"{value:.4g}" if math.isfinite(value) else "**not finite**"
+    return f"{value:.4g}" if math.isfinite(value) else Markdown("**not finite**")
 
 
-def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Markdown:
     """Return a table, the first column to the left, the others to the right."""
-    lines = [head, [":--", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(head, rows, "l" + "r" * (len(head) - 1))
 
 
 def _bound_text(bound: DeclaredBound) -> str:
@@ -59,38 +62,39 @@ def _metric_rows(evaluation: Evaluation) -> Iterator[Sequence[str]]:
         yield metric, measured, _number(champion.get(metric)), ", ".join(bounds) or "–"
 
 
-def _comparison_part(evaluation: Evaluation) -> list[str]:
+def _comparison_part(evaluation: Evaluation) -> list[Markdown]:
     found = evaluation.comparison
     if found is None:
         return []
     head = ("metric", "difference", f"{found.confidence:.0%} interval", "margin", "rule", "outcome")
     bounds = f"{found.lower:+.4f} to {found.upper:+.4f}" if math.isfinite(found.lower) else "none"
     shown = f"{found.difference:+.4f}" if math.isfinite(found.difference) else "none"
-    row = (found.metric, shown, bounds, f"{found.margin:g}", found.rule, f"**{found.outcome}**")
-    meaning = f"Positive is in the challenger's favour. Method: {found.method}."
+    row = (found.metric, shown, bounds, f"{found.margin:g}", found.rule, Markdown("**{}**").format(found.outcome))
+    meaning = Markdown("Positive is in the challenger's favour. Method: {}.").format(found.method)
     if evaluation.spent_level:
         bound = f"{found.level_lower:+.4f}" if math.isfinite(found.level_lower) else "none"
-        meaning += f"\n\nLower bound that decides: {bound}. {escape_markdown(evaluation.spent_level.sentence)}"
+        sentence = evaluation.spent_level.sentence
+        meaning += Markdown("\n\nLower bound that decides: {}. {}").format(bound, sentence)
     if evaluation.compared_since:
         meaning += f" Compared on the {found.rows:,} rows newer than {evaluation.compared_since}: neither was trained "
         meaning += "on them. The champion's metrics above are of these rows, too."
-    return ["## Against the champion", _table(head, iter([row])), meaning]
+    return [Markdown("## Against the champion"), _table(head, [row]), meaning]
 
 
-def _slice_part(evaluation: Evaluation) -> list[str]:
+def _slice_part(evaluation: Evaluation) -> list[Markdown]:
     if not evaluation.slices:
         return []
     head = ("slice", "metric", "rows", "challenger", "bound", "")
-    return ["## Slices", _table(head, (_slice_row(each, evaluation.bounds) for each in evaluation.slices))]
+    return [Markdown("## Slices"), _table(head, (_slice_row(each, evaluation.bounds) for each in evaluation.slices))]
 
 
 def _slice_row(found: SliceResult, bounds: Sequence[DeclaredBound]) -> Sequence[str]:
     declared = [each for each in bounds if (each.column, each.metric) == (found.column, found.metric)]
     applicable = [each for each in declared if found.rows >= each.minimum_rows]
     within = all(_is_within_bound(found.metric_value, each) for each in applicable)
-    state = "within bounds" if within else "**out of bounds**"
+    state = "within bounds" if within else Markdown("**out of bounds**")
     return (
-        f"{escape_markdown(found.column)} = {escape_markdown(found.value)}",
+        f"{found.column} = {found.value}",
         found.metric,
         f"{found.rows:,}",
         _number(found.metric_value),
@@ -106,22 +110,23 @@ def _is_within_bound(value: float | None, bound: DeclaredBound) -> bool:
     return low and (bound.at_most is None or value <= bound.at_most)
 
 
-def _leak_part(evaluation: Evaluation) -> list[str]:
+def _leak_part(evaluation: Evaluation) -> list[Markdown]:
     """Return the features that predict best alone, and what was not searched for leaks."""
     search = evaluation.leak_search
     measure = "rank correlation" if evaluation.task == "regression" else "auc"
-    rows = ((escape_markdown(name), _number(power)) for name, power in search.strongest)
+    rows = ((name, _number(power)) for name, power in search.strongest)
     table = [_table(("feature", f"{measure} of it alone"), rows)] if search.strongest else []
     repeats = f"{search.checked_rows:,} holdout rows were compared with training rows." if search.checked_rows else ""
-    return ["## Signs of a leak", *table, "\n\n".join(filter(None, (repeats, *search.notes)))]
+    notes = Markdown("\n\n").join(filter(None, (repeats, *search.notes)))
+    return [Markdown("## Signs of a leak"), *table, notes]
 
 
-def _notes_part(evaluation: Evaluation) -> list[str]:
+def _notes_part(evaluation: Evaluation) -> list[Markdown]:
     notes = evaluation.verdict.notes
-    return ["## Not evaluated", "\n".join(f"- {escape_markdown(note)}" for note in notes)] if notes else []
+    return [Markdown("## Not evaluated"), _list(notes)] if notes else []
 
 
-def _curve_part(evaluation: Evaluation) -> list[str]:
+def _curve_part(evaluation: Evaluation) -> list[Markdown]:
     """Return the challenger's calibration (regression: fit) as a table by bin, or nothing without one."""
     heads = {
         "calibration": ("Calibration", "mean predicted probability", "observed share"),
@@ -133,7 +138,7 @@ def _curve_part(evaluation: Evaluation) -> list[str]:
     title, predicted, observed = heads[found[0].kind]
     points = zip(found[0].rows, found[0].x, found[0].y, strict=True)
     rows = ((f"{count:,}", _number(x), _number(y)) for count, x, y in points)
-    return [f"## {title} of the challenger", _table(("rows", predicted, observed), rows)]
+    return [Markdown("## {} of the challenger").format(title), _table(("rows", predicted, observed), rows)]
 
 
 _STYLE: dict[str, dict[str, Any]] = {

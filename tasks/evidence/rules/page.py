@@ -1,12 +1,12 @@
 """The readable files of an evidence pack: its sixteen items, an HTML page that needs no server, and the model card."""
 
-import html
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from runtime.digests import bytes_digest
+from runtime.foreign_text import Markdown, html_text, markdown_code, markdown_table, stored_markdown
 from tasks.approval.rules.evidence import Evidence, holdout_facts
 from tasks.shared.rules.figures import png_url
 from tasks.shared.rules.model.namespaces import base_name
@@ -88,9 +88,9 @@ def evidence_html(evidence: Evidence, files: Mapping[str, bytes], approvals: lis
         "seed": str(evidence.seed),
     }
     parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>Evidence: {_text(title)}</title>",
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>Evidence: {html_text(title)}</title>",
         f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style>",
-        f"<h1>{_text(title)}</h1><p>The evidence of a promoted model. This page needs no server. "
+        f"<h1>{html_text(title)}</h1><p>The evidence of a promoted model. This page needs no server. "
         "<code>python -m ratchet evidence verify</code> shows whether a file was changed.</p>",
         _table(["fact", ""], [[name, value] for name, value in facts.items()]),
         "<h2>Metrics on the holdout</h2>",
@@ -109,27 +109,45 @@ def evidence_html(evidence: Evidence, files: Mapping[str, bytes], approvals: lis
 
 def model_card_markdown(
     evidence: Evidence, spec: ModelSpec, train_rows: int, holdout_rows: int, limits_text: str
-) -> str:
+) -> Markdown:
     """Return the model card: first the facts of the run, then the text of the team."""
-    measured = "\n".join(f"| {name} | {value:.6g} |" for name, value in sorted(evidence.metrics.items()))
-    parameters_text = ", ".join(f"`{name}` {value}" for name, value in sorted(evidence.parameters.items())) or "none"
-    return f"""# {evidence.model}, version {evidence.version}
+    parameters = [
+        Markdown("{} {}").format(markdown_code(name), value) for name, value in sorted(evidence.parameters.items())
+    ]
+    missing = Markdown("The team has written nothing about intended use and limits: {} is missing.")
+    return _CARD.format(
+        evidence=evidence,
+        spec=spec,
+        as_of=markdown_code(evidence.as_of),
+        commit=markdown_code(evidence.commit),
+        train_rows=train_rows,
+        holdout_rows=holdout_rows,
+        parameters=Markdown(", ").join(parameters) or "none",
+        reasons=" ".join(evidence.reasons),
+        metrics=markdown_table(
+            ("metric on the holdout", "value"), [(n, f"{value:.6g}") for n, value in sorted(evidence.metrics.items())]
+        ),
+        limits=stored_markdown(limits_text) or missing.format(f"models/{base_name(evidence.model)}/CARD.md"),
+    )
+
+
+_CARD = Markdown(
+    """# {evidence.model}, version {evidence.version}
 
 {spec.description}
 
 - **Task**: {spec.task}. **Owner**: {spec.owner}.
-- **Trained** on {train_rows:,} rows of the {evidence.tier} tier, data as of `{evidence.as_of}`, commit `{evidence.commit}`, seed {evidence.seed}.
-- **Parameters**: {parameters_text}.
-- **Evaluated** on {holdout_rows:,} holdout rows: {evidence.verdict}. {" ".join(evidence.reasons)}
+- **Trained** on {train_rows:,} rows of the {evidence.tier} tier, data as of {as_of}, commit {commit}, seed {evidence.seed}.
+- **Parameters**: {parameters}.
+- **Evaluated** on {holdout_rows:,} holdout rows: {evidence.verdict}. {reasons}
 
-| metric on the holdout | value |
-|---|---|
-{measured}
+{metrics}
 
 The text above was generated from the run. The text below was written and reviewed by the team.
 
-{limits_text or "The team has written nothing about intended use and limits: models/" + base_name(evidence.model) + "/CARD.md is missing."}
+{limits}
 """  # noqa: E501  (a list's entry is one line)
+)
 
 
 def _metrics(evidence: Evidence) -> list[list[str]]:
@@ -154,24 +172,20 @@ def _plot(files: Mapping[str, bytes]) -> list[str]:
 
 def _item(number: int, title: str, names: tuple[str, ...], files: Mapping[str, bytes]) -> str:
     content = "".join(_file(name, files[name]) for name in names if name in files) or "<p>absent</p>"
-    return f"<details><summary><b>{number}. {_text(title)}</b></summary>{content}</details>"
+    return f"<details><summary><b>{number}. {html_text(title)}</b></summary>{content}</details>"
 
 
 def _file(name: str, content: bytes) -> str:
-    link = f"<p><a href='{_text(name)}'>{_text(name)}</a>, {len(content):,} bytes</p>"
+    link = f"<p><a href='{html_text(name)}'>{html_text(name)}</a>, {len(content):,} bytes</p>"
     if name.endswith(".png") or len(content) > 60_000:
         return link
     text = content.decode(errors="replace")
     if name.endswith(".json"):
         text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    return f"{link}<pre>{_text(text)}</pre>"
+    return f"{link}<pre>{html_text(text)}</pre>"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    top = "".join(f"<th>{_text(cell)}" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{_text(cell)}" for cell in row) for row in rows)
+    top = "".join(f"<th>{html_text(cell)}" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{html_text(cell)}" for cell in row) for row in rows)
     return f"<table><tr>{top}{body}</table>"
-
-
-def _text(value: str) -> str:
-    return html.escape(value, quote=True)

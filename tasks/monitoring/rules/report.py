@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from runtime.foreign_text import Markdown, markdown_link, markdown_table
 from tasks.monitoring.rules.conclusion import MAX_COLUMNS_NAMED, MonitoringReport
 from tasks.monitoring.rules.drift import ColumnDrift
 from tasks.monitoring.rules.findings import MonitoringRules
+from tasks.monitoring.rules.quality import QualityMetric
 from tasks.shared.rules.figures import BLUE, INK, RED, drawn_png
-from tasks.shared.rules.markdown import escape_markdown
 from tasks.shared.rules.run_outcomes import outcome_words
 
 _OUTCOME_SYMBOLS = {"no_drift": "🟢", "drift": "🟠", "degraded": "🔴", "not_checked": "⚪"}
@@ -17,50 +18,52 @@ _MAX_COLUMNS = 60
 
 def monitoring_markdown(
     report: MonitoringReport, rules: MonitoringRules, *, where: str, links: Mapping[str, str]
-) -> str:
+) -> Markdown:
     """Return the report as Markdown. `where` is the current data in words, and `links` are addresses by label."""
-    return "\n".join(_lines(report, rules, where, links)) + "\n"
+    return Markdown("\n").join(_lines(report, rules, where, links)) + Markdown("\n")
 
 
 def _lines(report: MonitoringReport, rules: MonitoringRules, where: str, links: Mapping[str, str]) -> Iterator[str]:
     title = f"{_OUTCOME_SYMBOLS[report.outcome]} {report.model} {report.version}"
-    yield f"# {title}: {outcome_words(report.outcome)}"
-    yield from ("", f"**{escape_markdown(report.sentence)}**", "", f"Data: {escape_markdown(where)}.")
+    yield Markdown("# {}: {}").format(title, outcome_words(report.outcome))
+    yield from ("", Markdown("**{}**").format(report.sentence), "", f"Data: {where}.")
     if report.rows_per_window:
         yield f"Rows per window, newest first: {', '.join(f'{rows:,}' for rows in report.rows_per_window)}."
     if links:
-        yield from ("", " · ".join(f"[{name}]({address})" for name, address in links.items() if address))
+        shown = (markdown_link(name, address) for name, address in links.items() if address)
+        yield from ("", Markdown(" · ").join(shown))
     if report.findings:
-        yield from ("", "## Findings", "", "| cause | column | severity | |", "|---|---|---|---|")
-        for each in report.findings:
-            column, text = escape_markdown(each.column or "–"), escape_markdown(each.text)
-            yield f"| {each.cause} | {column} | {each.severity} | {text} |"
+        rows = [(each.cause, each.column or "–", each.severity, each.text) for each in report.findings]
+        yield from ("", Markdown("## Findings"), "", markdown_table(("cause", "column", "severity", ""), rows))
     if report.quality_metrics:
-        yield from ("", "## Quality on labels that have arrived", "")
-        yield from ("| metric | at promotion | now | interval (99 %) | rows | |", "|---|---|---|---|---|---|")
-        for measured in report.quality_metrics:
-            interval = f"{measured.lower:.4f} to {measured.upper:.4f}"
-            verdict = "**worse**" if measured.worse else "unchanged"
-            yield (
-                f"| {measured.metric} | {measured.reference_value:.4f} | {measured.current_value:.4f} | {interval} "
-                f"| {measured.rows:,} | {verdict} |"
-            )
+        head = ("metric", "at promotion", "now", "interval (99 %)", "rows", "")
+        yield from ("", Markdown("## Quality on labels that have arrived"), "")
+        yield markdown_table(head, map(_quality, report.quality_metrics))
     if report.column_drifts:
-        yield from ("", f"## Columns of the newest window (threshold of the index: {rules.psi_threshold:g})", "")
-        yield from ("| column | index | p-value | change | missing | |", "|---|---|---|---|---|---|")
-        yield from (_column(each) for each in report.column_drifts[:_MAX_COLUMNS])
-        if (more := len(report.column_drifts) - _MAX_COLUMNS) > 0:
-            yield f"| … {more} more | | | | | |"
+        title = Markdown("## Columns of the newest window (threshold of the index: {:g})")
+        more = len(report.column_drifts) - _MAX_COLUMNS
+        drifts = [_column(each) for each in report.column_drifts[:_MAX_COLUMNS]]
+        yield from ("", title.format(rules.psi_threshold), "")
+        yield markdown_table(
+            ("column", "index", "p-value", "change", "missing", ""),
+            [*drifts, *([(f"… {more} more", "", "", "", "", "")] if more > 0 else [])],
+        )
     if report.notes:
-        yield from ("", "## Not monitored", "", *(f"- {escape_markdown(note)}" for note in report.notes))
+        yield from ("", Markdown("## Not monitored"), "", *(Markdown("- {}").format(note) for note in report.notes))
 
 
-def _column(each: ColumnDrift) -> str:
+def _quality(measured: QualityMetric) -> tuple[str, ...]:
+    interval = f"{measured.lower:.4f} to {measured.upper:.4f}"
+    verdict = Markdown("**worse**") if measured.worse else "unchanged"
+    figures = (f"{measured.reference_value:.4f}", f"{measured.current_value:.4f}", interval, f"{measured.rows:,}")
+    return (measured.metric, *figures, verdict)
+
+
+def _column(each: ColumnDrift) -> tuple[str, ...]:
     effect = "–" if math.isnan(each.psi) else f"{each.psi:.3f}"
     missing = f"{each.reference.missing_share:.1%} → {each.current.missing_share:.1%}"
-    mark = "**drift**" if each.drifted else ""
-    name = escape_markdown(each.column.display_name)
-    return f"| {name} | {effect} | {each.p_value:.2g} | {escape_markdown(each.change)} | {missing} | {mark} |"
+    mark = Markdown("**drift**") if each.drifted else ""
+    return each.column.display_name, effect, f"{each.p_value:.2g}", each.change, missing, mark
 
 
 _THEN = "#9aa3ad"

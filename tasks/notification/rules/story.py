@@ -11,6 +11,7 @@ from typing import Literal
 
 from blocks.records.alerts import AlertRecord
 from runtime.digests import text_digest
+from runtime.foreign_text import one_line, without_links
 from tasks.notification.rules.kinds import SEVERITIES, event_kind
 
 MessageOccasion = Literal["news", "new", "worse", "reminder", "recovered"]
@@ -118,14 +119,16 @@ def message_body(
 ) -> str:
     """Return the body: the sentence, the links, the owner, and the command to acknowledge an open alert.
 
+    Only `links` holds addresses that a program of the reader makes links of: those in other text are broken.
+
     `links` are addresses, or commands to type, by label. `cause` is the name of the alert, which opened at `since` and
     was raised `occurrences` times from then on.
     """
-    lines = [sentence, ""]
+    lines = [without_links(sentence), ""]
     if is_open and occurrences > 1:
         lines.append(f"Raised {occurrences} times since {since:%Y-%m-%d %H:%M %Z}.")
-    lines += [f"{label}: {target}" for label, target in links.items()]
-    lines.append(f"owner: {owner}")
+    lines += [f"{label}: {one_line(target)}" for label, target in links.items()]
+    lines.append(f"owner: {without_links(owner)}")
     if is_open:
         lines.append(f'acknowledge (no more reminders): make ack ALERT="{cause}" BY=you')
     return "\n".join(lines)

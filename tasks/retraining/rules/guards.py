@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from runtime.foreign_text import Markdown, markdown_table
 from tasks.shared.rules.cost.budget import CostBreakdown, check_budget
-from tasks.shared.rules.markdown import escape_markdown
 from tasks.shared.rules.model.parts import BudgetSpec, RetrainingSpec
 from tasks.shared.rules.refusal import Refusal
 
@@ -242,12 +242,8 @@ def retrain_decision_sentence(trigger: RetrainTrigger, failed: Sequence[GuardRes
     return f"Not retrained because of {trigger.kind} of {trigger.raised_at:%Y-%m-%d}. Failed guards: {named}."
 
 
-def guards_markdown(model: str, trigger: RetrainTrigger, results: Sequence[GuardResult]) -> str:
+def guards_markdown(model: str, trigger: RetrainTrigger, results: Sequence[GuardResult]) -> Markdown:
     """Return the results of all guards as Markdown."""
-    head = ["| guard | value | required | passes when |", "|---|---|---|---|"]
-    rows = []
-    for each in results:
-        cells = ("✅ " if each.passed else "⛔ ") + each.guard, each.value, each.limit, each.passes_text
-        rows.append(f"| {' | '.join(map(escape_markdown, cells))} |")
-    title = f"## Automatic retraining of {model}: guards"
-    return "\n".join([title, "", escape_markdown(trigger.reason), "", *head, *rows]) + "\n"
+    rows = [(f"{'✅' if e.passed else '⛔'} {e.guard}", e.value, e.limit, e.passes_text) for e in results]
+    table = markdown_table(("guard", "value", "required", "passes when"), rows)
+    return Markdown("## Automatic retraining of {}: guards\n\n{}\n\n{}\n").format(model, trigger.reason, table)

@@ -7,6 +7,8 @@ stands in the state's message, in the run's name, and for programs in a tag: `ou
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from runtime.foreign_text import one_line
+
 Outcome = Literal[
     "deployed",
     "held",
@@ -68,7 +70,7 @@ def outcome_words(outcome: str) -> str:
 
 def outcome_message(outcome: Outcome, text: str) -> str:
     """Return the message of the state that a run ends in; it begins with the outcome, once: "Held: auc is ..."."""
-    words = outcome_words(outcome).capitalize()
+    words, text = outcome_words(outcome).capitalize(), one_line(text)
     return text if text.startswith((f"{words}: ", f"{words} ")) else f"{words}: {text}"
 
 
@@ -81,7 +83,7 @@ def end_text(outcome: str, state_name: str, message: str) -> str:
 
 def run_name(*parts: str) -> str:
     """Return the name of a flow run that has ended, such as "churn · drift"; empty parts are left out."""
-    return " · ".join(part for part in parts if part)
+    return " · ".join(one_line(part) for part in parts if part)
 
 
 def versioned(model: str, version: str) -> str:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from runtime.foreign_text import Markdown, markdown_table
 from tasks.evaluation.rules.metrics import higher_is_better
 from tasks.shared.rules.figures import BLUE, FAINT, GREY, RED, drawn_png
-from tasks.shared.rules.markdown import escape_markdown
 from tasks.shared.rules.model.holdout import HoldoutRule
 from tasks.shared.rules.model.parts import ComparisonSpec
 from tasks.shared.rules.rows.tiers import before_gap
@@ -150,21 +150,26 @@ def backtests_json(found: Backtests) -> str:
     return json.dumps({"metric": found.terms.metric, "note": found.note, "figures": figures}, ensure_ascii=False)
 
 
-def backtests_markdown(found: Backtests, *, model: str, version: str) -> str:
+def backtests_markdown(found: Backtests, *, model: str, version: str) -> Markdown:
     """Return the report: the note, the figures by time from the oldest to the version's own, and the one by hash."""
     rows = [
-        f"| {each.division.words} | {'–' if each.value is None else f'{each.value:.4g}'} | {each.train_rows:,} "
-        f"| {each.rows:,} | {escape_markdown(each.problem) or ('this version' if each is found.evaluated else '')} |"
+        (
+            each.division.words,
+            "–" if each.value is None else f"{each.value:.4g}",
+            f"{each.train_rows:,}",
+            f"{each.rows:,}",
+            each.problem or ("this version" if each is found.evaluated else ""),
+        )
         for each in found.figures
     ]
-    head = [f"| holdout | {found.terms.metric} | rows to train | rows to measure | |", "|:--|--:|--:|--:|:--|"]
+    head = ("holdout", found.terms.metric, "rows to train", "rows to measure", "")
     parts = [
-        f"# Backtests: {escape_markdown(model)} version {escape_markdown(version)}",
-        f"{'⚠️ ' if found.loss else ''}{escape_markdown(found.conclusion)}",
-        "\n".join([*head, *rows]),
+        Markdown("# Backtests: {} version {}").format(model, version),
+        f"{'⚠️ ' if found.loss else ''}{found.conclusion}",
+        markdown_table(head, rows, "lrrrl"),
         "The same program with the same parameters, trained again for each row. Backtests change no verdict.",
     ]
-    return "\n\n".join(parts) + "\n"
+    return Markdown("\n\n").join(parts) + Markdown("\n")
 
 
 def backtests_plot(found: Backtests) -> bytes:

@@ -1,7 +1,8 @@
 """The report of a validation, and its Markdown."""
 
-import html
 from dataclasses import dataclass, field
+
+from runtime.foreign_text import Markdown, markdown_code, markdown_table, one_line
 
 MAX_CELL_LENGTH = 300
 """The most characters of one cell that are shown."""
@@ -69,12 +70,12 @@ def _passed(result: ExpectationResult) -> bool:
     return result.passed is True and not result.reason
 
 
-def validation_markdown(report: ValidationReport) -> str:
+def validation_markdown(report: ValidationReport) -> Markdown:
     """Return the report as GitHub Markdown: verdict, reasons, then a line for each expectation."""
     failed = sum(not _passed(result) for result in report.results)
     verdict = "✅ passed" if report.passed else "❌ refused"
     lines = [
-        f"# Checks `{_code_text(report.suite)}`: {verdict}",
+        Markdown("# Checks {}: {}").format(markdown_code(report.suite), verdict),
         "",
         f"{report.rows:,} rows (at least {report.minimum_rows:,} needed), "
         f"{report.expected - failed} of {report.expected} expectations hold.",
@@ -82,34 +83,18 @@ def validation_markdown(report: ValidationReport) -> str:
         "",
     ]
     if report.reasons:
-        lines += ["**Why it is refused**", "", *(f"- {markdown_cell(reason)}" for reason in report.reasons), ""]
+        reasons = (Markdown("- {}").format(one_line(reason, MAX_CELL_LENGTH)) for reason in report.reasons)
+        lines += [Markdown("**Why it is refused**"), "", *reasons, ""]
     if report.results:
-        lines += [
-            "| | expectation | column | expected | observed | unexpected | examples (key: value) |",
-            "|---|---|---|---|---|---|---|",
-            *(_row(result) for result in sorted(report.results, key=_passed)),
-            "",
-        ]
-    return "\n".join(lines)
+        head = ("", "expectation", "column", "expected", "observed", "unexpected", "examples (key: value)")
+        lines += [markdown_table(head, map(_row, sorted(report.results, key=_passed))), ""]
+    return Markdown("\n").join(lines)
 
 
-def _row(result: ExpectationResult) -> str:
+def _row(result: ExpectationResult) -> list[str]:
     unexpected = "" if result.unexpected_count is None else f"{result.unexpected_count:,}"
     if result.unexpected_count and result.unexpected_percent is not None:
         unexpected += f" ({result.unexpected_percent:.3g} %)"
     examples = "; ".join(f"{key}: {value}" if key else value for key, value in result.examples)
     cells = (result.expectation, result.column, result.kwargs, result.observed, unexpected, examples)
-    return f"| {'✅' if _passed(result) else '❌'} | " + " | ".join(map(markdown_cell, cells)) + " |"
-
-
-def markdown_cell(text: str) -> str:
-    """Return text escaped for a table cell: it may come from any data set."""
-    short = text if len(text) <= MAX_CELL_LENGTH else f"{text[:MAX_CELL_LENGTH]}…"
-    escaped = html.escape(" ".join(short.split()), quote=False)
-    for sign in "\\`*_[]~#!":
-        escaped = escaped.replace(sign, f"\\{sign}")
-    return escaped.replace("|", "&#124;").replace("://", "&#58;//").replace("@", "&#64;")
-
-
-def _code_text(text: str) -> str:
-    return markdown_cell(text).replace("\\", "")
+    return ["✅" if _passed(result) else "❌", *(one_line(cell, MAX_CELL_LENGTH) for cell in cells)]

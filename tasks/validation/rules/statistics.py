@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
+from runtime.foreign_text import Markdown, markdown_table, one_line
 from tasks.shared.rules import sql
 from tasks.validation.rules.parquet_rows import ParquetRows
-from tasks.validation.rules.report import markdown_cell
+from tasks.validation.rules.report import MAX_CELL_LENGTH
 
 FALSE_ALARM_RATE = 0.01
 """The share of randomly drawn tiers in which any figure may be marked."""
@@ -96,7 +97,7 @@ def statistic_differences(parent: TableStatistics, tier: TableStatistics) -> tup
     return tuple(differences)
 
 
-def tier_comparison_markdown(parent: TableStatistics, tier: TableStatistics, target: str) -> str:
+def tier_comparison_markdown(parent: TableStatistics, tier: TableStatistics, target: str) -> Markdown:
     """Return the comparison as Markdown: the target, the significant differences, then the largest others."""
     differences = statistic_differences(parent, tier)
     rest = sorted(
@@ -110,19 +111,18 @@ def tier_comparison_markdown(parent: TableStatistics, tier: TableStatistics, tar
     verdict = (
         f"⚠️ {marked} of {len(differences)} figures differ" if marked else f"none of {len(differences)} figures differs"
     )
+    head = ("", "column", "figure", "all data", "tier", "difference, standard errors")
     lines = [
-        "## The tier against the one that holds it",
+        Markdown("## The tier against the one that holds it"),
         "",
         f"{tier.rows:,} of {parent.rows:,} rows, {tier.entities:,} of {parent.entities:,} entities: {verdict} "
         f"by more than chance gives ({_standard_error_limit(len(differences)):.1f} standard errors).",
         "",
-        "| | column | figure | all data | tier | difference, standard errors |",
-        "|---|---|---|---|---|---|",
-        *map(_line, [*first, *rest[:MAX_FIGURES_SHOWN]]),
+        markdown_table(head, map(_line, [*first, *rest[:MAX_FIGURES_SHOWN]])),
     ]
     if left := len(rest) - MAX_FIGURES_SHOWN:
         lines += ["", f"{left} smaller differences are not shown."] if left > 0 else []
-    return "\n".join([*lines, ""])
+    return Markdown("\n").join([*lines, ""])
 
 
 def _requested_statistics(rows: ParquetRows, column: str, kind: str) -> Iterable[ColumnStatistic]:
@@ -178,10 +178,10 @@ def _standard_error_limit(figures: int) -> float:
     return NormalDist().inv_cdf(1 - FALSE_ALARM_RATE / (2 * max(figures, 1)))
 
 
-def _line(each: StatisticDifference) -> str:
+def _line(each: StatisticDifference) -> tuple[str, ...]:
     errors = "not measured" if each.standard_errors is None else f"{each.standard_errors:+.1f}"
-    cells = (each.column, each.statistic, _shown(each, each.parent), _shown(each, each.tier), errors)
-    return f"| {'⚠️' if each.is_significant else ''} | " + " | ".join(map(markdown_cell, cells)) + " |"
+    shown = _shown(each, each.parent), _shown(each, each.tier)
+    return "⚠️" if each.is_significant else "", each.column, one_line(each.statistic, MAX_CELL_LENGTH), *shown, errors
 
 
 def _shown(each: StatisticDifference, value: float | None) -> str:

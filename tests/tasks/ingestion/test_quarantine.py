@@ -1,5 +1,7 @@
 """Quarantine: rows are exported to a file, which can be repaired and ingested again (re-drive)."""
 
+import csv
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -58,3 +60,28 @@ def test_nothing_is_written_over_or_made_up(lake: LocalLake, tmp_path: Path) -> 
         export_quarantine(lake, HOUSES, "00000009-00000000", tmp_path / "x.csv")
     assert (tmp_path / "there.csv").read_text() == "mine"
     assert not (tmp_path / "x.csv").exists()
+
+
+FORMULAS = ("=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "＝1", "'=1", "-5", "plain")
+
+
+def test_a_spreadsheet_finds_no_formula_in_the_file_and_the_values_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.ingestion.landing.create_markdown_artifact", lambda **given: None)
+    lake = LocalLake(root=tmp_path / "lake")
+    kinds = column_kinds(HOUSES)
+    good = pd.DataFrame({"house": [f"h{n}" for n in range(90)], "street": "Elm", "price": 1.0})
+    bad = pd.DataFrame({"house": FORMULAS, "street": FORMULAS, "price": None})
+    ingest_rows(lake, HOUSES, FrameSource(pd.concat([good, bad]), kinds))
+    newest = lake.as_of("houses-quarantine").id
+    export_quarantine(lake, HOUSES, newest, path := tmp_path / "mended.csv")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    cells = [cell for row in rows for cell in row.values()]
+    assert [cell for cell in cells if re.match(r"[=+\-@＝\t\r]", cell)] == ["-5"], "a number stays a number"
+    path.write_text(path.read_text().replace('""price"": null', '""price"": 7'))
+    ingest_rows(lake, HOUSES, open_source(str(path), kinds=kinds, redrive=True), redrive=newest)
+    landed = [row for row in lake.read(lake.as_of("houses")).to_pylist() if row["price"] == 7]
+    assert {row["street"] for row in landed} == set(FORMULAS)
+    assert {row["house"] for row in landed} == set(FORMULAS)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from blocks.records.compute import Compute, EndpointCompute
+from runtime.foreign_text import Markdown, markdown_table
 from tasks.shared.rules.cost.prices import InstanceUse, PriceTable, hourly_price
 from tasks.shared.rules.model.namespaces import base_name
 from tasks.shared.rules.model.parts import BudgetSpec
@@ -114,7 +115,7 @@ def is_local_work(rows: int, local_rows: int) -> bool:
     return 0 < rows <= local_rows
 
 
-def cost_markdown(bill: CostBreakdown, budget: BudgetSpec, model: str, where: str) -> str:
+def cost_markdown(bill: CostBreakdown, budget: BudgetSpec, model: str, where: str) -> Markdown:
     """Return the costs as Markdown; `where` is a sentence about the trainer."""
     rows = [
         ("this run, at worst", bill.run.explanation, f"{budget.per_run_usd:,.2f} USD a run"),
@@ -122,5 +123,5 @@ def cost_markdown(bill: CostBreakdown, budget: BudgetSpec, model: str, where: st
         ("this month so far", f"{bill.month_to_date_usd:,.2f} USD", ""),
         ("this month, at worst", f"{bill.month_usd:,.2f} USD", f"{budget.per_month_usd:,.2f} USD a month"),
     ]
-    lines = [f"| {name} | {cost} | {limit} |" for name, cost, limit in rows]
-    return "\n".join([f"## Cost of a run of {model}", where, "", "| | cost | budget |", "|---|---|---|", *lines])
+    table = markdown_table(("", "cost", "budget"), rows)
+    return Markdown("## Cost of a run of {}\n{}\n\n{}").format(model, where, table)

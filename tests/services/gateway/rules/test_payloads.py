@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.gateway.rules.changes import MAX_PATHS, NoChange, RefChange, author_name, change_from_json, shown_text
+from runtime.foreign_text import visible
+from services.gateway.rules.changes import MAX_PATHS, NoChange, RefChange, author_name, change_from_json
 from services.gateway.rules.payloads import Sender, read_payload
 from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.hooks import (
@@ -131,7 +132,7 @@ def test_a_branch_may_have_any_name_that_git_allows(name: str) -> None:
     said = read_payload("github", "push", push(ref=f"refs/heads/{name}"))
     assert isinstance(said, RefChange)
     assert said.ref == name
-    assert shown_text(said.ref).isprintable()
+    assert visible(said.ref).isprintable()
     assert change_from_json(said.text()) == said
 
 

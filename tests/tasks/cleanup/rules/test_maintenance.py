@@ -70,5 +70,5 @@ def test_a_data_set_that_was_left_alone_is_named_with_its_reason():
         [ONE, DatasetMaintenance("flights", problem="checksum mismatch")], dry_run=False
     )
     odd = DatasetMaintenance("clocks", not_published="column 'at' is time64[us]")
-    assert "**clocks** has no Delta table: column 'at' is time64[us]." in maintenance_markdown([odd], dry_run=False)
+    assert "**clocks** has no Delta table: column 'at' is time64\\[us\\]." in maintenance_markdown([odd], dry_run=False)
     assert "nothing was ingested" in maintenance_markdown([], dry_run=False)
