@@ -53,7 +53,8 @@ resource "aws_iam_role_policy" "start" {
   policy = data.aws_iam_policy_document.start.json
 }
 
-# Permissions of the worker: start, describe and stop tasks of this cluster, with these two roles.
+# Permissions of the worker: start, describe and stop tasks of this cluster, with these two roles. It registers, lists and
+# describes task definitions, and describes networks, of the whole account: AWS knows no narrower permission for most of these.
 data "aws_iam_policy_document" "worker" {
   statement {
     sid       = "Tasks"

@@ -1,5 +1,12 @@
-# Two roles: `jobs` (training and serving) reads and writes its own bucket; `orchestrator` starts and stops jobs and
-# endpoints whose names begin with a model's name, and may pass the role `jobs` to SageMaker only.
+# Two roles. `jobs` (training and serving) reads releases and the lake, and writes the parts training/ and mlflow/ of its own
+# bucket. `orchestrator` starts and stops jobs, and changes endpoints and their alarms, whose names begin with the name of a
+# model of `var.models`; it may pass the role `jobs` to SageMaker only. It lists, and reads metrics and prices, of the whole
+# account: AWS knows no narrower permission for these. It writes the whole bucket.
+
+locals {
+  # Names on SageMaker begin with the model's name, with hyphens for underscores, cut to 26 characters at the shortest.
+  model_names = [for model in var.models : "${trimsuffix(substr(replace(model, "_", "-"), 0, 26), "-")}*"]
+}
 
 data "aws_iam_policy_document" "jobs_trust" {
   statement {
@@ -106,7 +113,7 @@ data "aws_iam_policy_document" "orchestrator" {
       "sagemaker:CreateTransformJob", "sagemaker:DescribeTransformJob", "sagemaker:StopTransformJob",
       "sagemaker:AddTags", "sagemaker:ListTags",
     ]
-    resources = [for kind in ["training-job", "transform-job"] : "${local.arn}:sagemaker:${var.region}:${local.account}:${kind}/*"]
+    resources = [for each in setproduct(["training-job", "transform-job"], local.model_names) : "${local.arn}:sagemaker:${var.region}:${local.account}:${each[0]}/${each[1]}"]
   }
   statement {
     sid = "Serving"
@@ -117,7 +124,7 @@ data "aws_iam_policy_document" "orchestrator" {
       "sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint", "sagemaker:InvokeEndpoint",
       "sagemaker:AddTags", "sagemaker:ListTags",
     ]
-    resources = [for kind in ["model", "endpoint-config", "endpoint"] : "${local.arn}:sagemaker:${var.region}:${local.account}:${kind}/*"]
+    resources = [for each in setproduct(["model", "endpoint-config", "endpoint"], local.model_names) : "${local.arn}:sagemaker:${var.region}:${local.account}:${each[0]}/${each[1]}"]
   }
   statement {
     sid = "ReadOnly"
@@ -130,7 +137,7 @@ data "aws_iam_policy_document" "orchestrator" {
   statement {
     sid       = "Alarms"
     actions   = ["cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms"]
-    resources = ["${local.arn}:cloudwatch:${var.region}:${local.account}:alarm:*"]
+    resources = [for name in local.model_names : "${local.arn}:cloudwatch:${var.region}:${local.account}:alarm:${name}"]
   }
   statement {
     sid       = "PassJobsRole"

@@ -20,6 +20,17 @@ variable "environment" {
   }
 }
 
+variable "models" {
+  type        = list(string)
+  default     = ["churn"]
+  description = "Names of the models: the orchestrator may start jobs and change endpoints of these alone. Apply again after a model is added."
+
+  validation {
+    condition     = length(var.models) > 0 && alltrue([for model in var.models : can(regex("^[a-z][a-z0-9_-]{0,62}$", model))])
+    error_message = "models must be names of folders below models/, and at least one: an empty name would be every name."
+  }
+}
+
 variable "region" {
   type        = string
   description = "Region of all resources, such as eu-central-1. The price table needs the prices of this region."

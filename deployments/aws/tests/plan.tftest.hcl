@@ -134,3 +134,37 @@ run "a_name_that_is_no_bucket_s_is_refused" {
   variables { name = "Ratchet!" }
   expect_failures = [var.name]
 }
+
+run "the_orchestrator_changes_what_bears_a_models_name_alone" {
+  variables { models = ["churn", "house_price"] }
+  assert {
+    condition = alltrue([
+      for statement in data.aws_iam_policy_document.orchestrator.statement :
+      alltrue([for resource in statement.resources : can(regex("[/:](churn|house-price)\\*$", resource))])
+      if contains(["Jobs", "Serving", "Alarms"], statement.sid)
+    ])
+    error_message = "Jobs, endpoints and alarms of other names belong to others."
+  }
+  assert {
+    condition = alltrue([
+      for statement in data.aws_iam_policy_document.orchestrator.statement :
+      alltrue([for action in statement.actions : can(regex(":(List|Get|Describe)", action))])
+      if contains(statement.resources, "*")
+    ])
+    error_message = "What is allowed on every resource may only read."
+  }
+  assert {
+    condition = alltrue([
+      for statement in data.aws_iam_policy_document.jobs.statement :
+      alltrue([for resource in statement.resources : can(regex("/(training|mlflow)/", resource))])
+      if length(setintersection(statement.actions, ["s3:PutObject", "s3:DeleteObject"])) > 0
+    ])
+    error_message = "A job writes training/ and mlflow/ alone: releases and the lake are not its own."
+  }
+}
+
+run "no_model_is_refused_since_an_empty_name_is_every_name" {
+  command = plan
+  variables { models = [""] }
+  expect_failures = [var.models]
+}
