@@ -26,7 +26,7 @@ from joserfc.jwk import JWKRegistry, Key, KeySet
 from joserfc.jws import JWSRegistry
 
 from blocks.common.gateway_settings import OpenIdConnect, is_secure_url
-from tasks.approval.rules.people import People
+from blocks.records.identity import exact_names
 
 REQUEST_TIMEOUT_SECONDS, MAX_RESPONSE_BYTES = 10.0, 262_144
 DISCOVERY_TTL_SECONDS, KEY_REFRESH_SECONDS = 3600.0, 30.0
@@ -240,5 +240,8 @@ def _is_plain(name: str) -> bool:
     """
     plain = " ".join(unicodedata.normalize("NFC", name).split())
     folded = _TAG.sub("", unicodedata.normalize("NFD", unicodedata.normalize("NFD", plain).casefold()))
-    known = {unicodedata.normalize("NFKD", _TAG.sub("", each)) for each in People().aliases_of(name)}
+    local, at, domain = folded.rpartition("@")
+    with suppress(UnicodeError):
+        folded = f"{local}@{domain.encode('idna').decode('ascii')}" if at else folded
+    known = {unicodedata.normalize("NFKD", each) for each in exact_names(name)}
     return known == {folded} and unicodedata.is_normalized("NFKC", plain)
