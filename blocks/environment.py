@@ -85,7 +85,7 @@ class Environment(Block):
     alerts: AlertRouting = Field(default=AlertRouting(), description="Alert routing.")
     evidence_root: str = Field(default="", description="Folder of the evidence packs; empty: below the scratch folder.")
     dashboards: DashboardSettings = Field(default=DashboardSettings(), description="Folder and URL of the dashboards.")
-    signing: SigningSettings = Field(default=SigningSettings(), description="Keys for decisions and models.")
+    signing: SigningSettings = Field(default=SigningSettings(), description="Keys for decisions, records and models.")
     approval: ApprovalSettings = Field(default=ApprovalSettings(), description="Approval requirements.")
     people: dict[str, Person] = Field(default={}, description="People by the name they sign with.")
     gateway: GatewaySettings = Field(default=GatewaySettings(), description="Settings of the gateway.")
@@ -140,11 +140,11 @@ class Environment(Block):
 
     def approvals(self) -> Approvals:
         """Return the approvals of this environment."""
-        return self._ledger().approvals()
+        return self._ledger().approvals(self.signing.chain_trust())
 
     def effects(self) -> Effects:
         """Return the effects and deployments of this environment."""
-        return self._ledger().effects()
+        return self._ledger().effects(self.signing.chain_trust())
 
     def inbox(self) -> Inbox:
         """Return the inbox of webhook deliveries of this environment."""

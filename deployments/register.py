@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import prefect
 import yaml
@@ -21,6 +21,7 @@ from prefect.workers.process import ProcessWorker
 from pydantic import ValidationError
 
 from blocks.common.errors import Rejected
+from blocks.common.trust import Purpose
 from blocks.environment import AlertRouting, Environment, adapter_class
 from deployments.automations import save_automations
 from deployments.environment_files import environment_file
@@ -118,7 +119,7 @@ def build_environment(
     adapters = {f"{port}_adapter": settings[port]["adapter"] for port in _configured_ports(settings)}
     try:
         environment = environment_class(**{**known, **adapters, "name": name, "scratch": Path(settings["scratch"])})
-        for purpose in ("decisions", "models"):
+        for purpose in get_args(Purpose):
             environment.signing.trusted_keys(purpose)  # raises Rejected for a public key that cannot be read
     except (ValidationError, Rejected) as cause:
         problem = _validation_message(cause) if isinstance(cause, ValidationError) else str(cause)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STACK_STOPPED = "the stack does not run; start it with: make up"
 WARM_PROCESS_SOCKET = "warm.sock"
-DECISIONS_KEY, MODELS_KEY = Path("keys") / "decisions.pem", Path("keys") / "models.pem"
+DECISIONS_KEY, RECORDS_KEY, MODELS_KEY = (Path("keys") / f"{name}.pem" for name in ("decisions", "records", "models"))
 PREFECT_SECRET = Path("keys") / "prefect-api"
 """File with the secret of the embedded Prefect server's API, `ratchet:…`: user and password of HTTP Basic."""
 
@@ -85,6 +85,7 @@ class Stack:
             "GX_ANALYTICS_ENABLED": "false",
             "RATCHET_STATE": state,
             "RATCHET_DECISIONS_KEY": public_key_line(self.state_folder / DECISIONS_KEY),
+            "RATCHET_RECORDS_KEY": public_key_line(self.state_folder / RECORDS_KEY),
             "RATCHET_MODELS_KEY": public_key_line(self.state_folder / MODELS_KEY),
             "RATCHET_MLFLOW_URL": self.url("mlflow"),
             "RATCHET_ENDPOINTS_URL": self.url("endpoints"),

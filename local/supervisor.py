@@ -14,6 +14,7 @@ from local.stack import (
     DECISIONS_KEY,
     MODELS_KEY,
     PREFECT_SECRET,
+    RECORDS_KEY,
     WARM_PROCESS_SOCKET,
     Stack,
     find_stack,
@@ -46,6 +47,7 @@ def up(say: Callable[[str], None] = print, state: Path | None = None) -> Stack:
         _create_secret(folder / "endpoints" / "token")
         _create_secret(folder / PREFECT_SECRET, "ratchet:")  # user and password of HTTP Basic authentication
         create_key(folder / DECISIONS_KEY, "ed25519")
+        create_key(folder / RECORDS_KEY, "ed25519")
         create_key(folder / MODELS_KEY, "p256")
         with start_lock(say):
             chosen = Stack(folder, _choose_ports(saved))

@@ -1,4 +1,4 @@
-"""Keys that sign decisions (Ed25519) and models (ECDSA on P-256), and the public keys that are trusted.
+"""Keys that sign decisions and records (Ed25519) and models (ECDSA on P-256), and the public keys that are trusted.
 
 A public key is written as one line: the base64 of its DER form (SubjectPublicKeyInfo), as between the lines
 BEGIN and END of a PEM file. Its id is the first 16 hexadecimal digits of the SHA-256 of that form.
@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -56,17 +57,28 @@ class Keyring:
     """The trusted public keys, by id. An empty keyring trusts nobody."""
 
     def __init__(self, lines: Iterable[str]) -> None:
-        keys = [(parse_public_key(line), line) for line in lines if line]
-        self._keys: Mapping[str, PublicKey] = {public_key_id(line): key for key, line in keys}
+        self._lines: Mapping[str, str] = {
+            public_key_id(line): line for line in lines if line and parse_public_key(line)
+        }
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The keys as lines, sorted."""
+        return tuple(sorted(self._lines.values()))
 
     def __bool__(self) -> bool:
         """Whether any key is trusted."""
-        return bool(self._keys)
+        return bool(self._lines)
 
     def verifies(self, wanted_id: str, signature: bytes, data: bytes) -> bool:
         """Whether the trusted key with the id `wanted_id` has signed the data."""
-        key = self._keys.get(wanted_id)
-        return key is not None and has_signed(key, signature, data)
+        line = self._lines.get(wanted_id)
+        return line is not None and _line_has_signed(line, signature, data)
+
+
+@lru_cache(maxsize=100_000)  # a process that reads a chain again verifies what is new alone
+def _line_has_signed(line: str, signature: bytes, data: bytes) -> bool:
+    return has_signed(parse_public_key(line), signature, data)
 
 
 def has_signed(key: PublicKey, signature: bytes, data: bytes) -> bool:
@@ -139,6 +151,7 @@ def public_pem(key: PublicKey) -> bytes:
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
+@lru_cache(maxsize=256)
 def parse_public_key(line: str) -> PublicKey:
     """Return the public key of a line. Raises KeyProblem if the line is not a public key."""
     try:

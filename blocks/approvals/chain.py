@@ -1,4 +1,7 @@
-"""The decision chain: each link has the hash of the previous link, and the signature of its recorder.
+"""The chain: each link has the hash of the previous link, and the signature of its recorder.
+
+It holds decisions of people, and the digest of each row of the ledger that decides (`blocks.approvals.rows`). A key
+signs the kinds of its own purpose alone: the key of the workers cannot sign a decision.
 
 A link's hash is the SHA-256 of the JSON list `[FORM, number, kind, request_id, body, previous, key_id]`, without
 spaces, in UTF-8; the signature is over `FORM + "\\n" + hash`. Anyone can verify both without this program. Only a
@@ -7,10 +10,14 @@ refused attempt may be unsigned: it permits nothing, and the next signed link co
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
+from blocks.common.errors import Corrupt
 from blocks.records.approvals import (
     ApprovalRequest,
     ChainEntry,
@@ -18,6 +25,7 @@ from blocks.records.approvals import (
     Decision,
     ErasureRecord,
     RefusedAttempt,
+    RowSeal,
     Waiver,
 )
 from runtime.digests import text_digest
@@ -27,14 +35,29 @@ CHAIN_FORMAT = "ratchet.link.v1"
 GENESIS_HASH = "0" * 64
 """Value of `previous` in the first link."""
 
-ChainRecord = Decision | Waiver | RefusedAttempt | ErasureRecord
+ChainRecord = Decision | Waiver | RefusedAttempt | ErasureRecord | RowSeal
+KeyPurpose = Literal["decisions", "records"]
+TrustedKeys = Mapping[KeyPurpose, Keyring]
+"""The trusted public keys, by the purpose that they sign for."""
 
-_RECORD_TYPES: dict[ChainEntryKind, type[ChainRecord]] = {
-    "decision": Decision,
-    "waiver": Waiver,
-    "refusal": RefusedAttempt,
-    "erasure": ErasureRecord,
+
+@dataclass(frozen=True)
+class ChainKind:
+    """A kind of link: the class of its record, and the purpose of the keys that may sign it."""
+
+    record: type[ChainRecord]
+    purpose: KeyPurpose
+    may_be_unsigned: bool = False
+
+
+CHAIN_KINDS: Mapping[ChainEntryKind, ChainKind] = {
+    "decision": ChainKind(Decision, "decisions"),
+    "waiver": ChainKind(Waiver, "decisions"),
+    "refusal": ChainKind(RefusedAttempt, "decisions", may_be_unsigned=True),
+    "erasure": ChainKind(ErasureRecord, "decisions"),
+    "record": ChainKind(RowSeal, "records"),
 }
+"""Every kind of link."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +70,18 @@ class ChainHead:
 
 @dataclass(frozen=True)
 class ChainFault:
-    """The first fault of a chain: the link's number, and the problem."""
+    """The first fault of a chain: the link's number, and the problem. Number 0: a row that no link seals."""
 
     number: int
     problem: str
+
+
+@dataclass(frozen=True)
+class RowState:
+    """A row as it is stored: its SHA-256, or why it cannot be read."""
+
+    digest: str
+    problem: str = ""
 
 
 def make_entry(
@@ -83,52 +114,87 @@ def record_to_json(record: ChainRecord) -> str:
 
 def record_from_entry(link: ChainEntry) -> ChainRecord:
     """Return the record of a link. Raises ValueError if the body does not match the kind."""
-    kind = _RECORD_TYPES.get(link.kind)
+    if (kind := CHAIN_KINDS.get(link.kind)) is None:
+        raise ValueError(f"its kind {link.kind!r} is unknown")
     try:
-        values: dict[str, Any] = json.loads(link.body)
-        times: dict[str, Any] = {
-            name: datetime.fromisoformat(values[name]) for name in ("at", "until") if name in values
-        }
-        lists: dict[str, Any] = {name: tuple(values[name]) for name in ("gates", "roles") if name in values}
-        if "changes" in values:
-            lists["changes"] = tuple(tuple(each) for each in values["changes"])
-        if kind is None:
-            raise ValueError(link.kind)
-        return kind(**{**values, **times, **lists})
-    except (KeyError, TypeError, AttributeError, RecursionError) as cause:
-        raise ValueError(f"link {link.number} does not record a {link.kind}") from cause
+        unknown = json.loads(link.body).keys() - {field.name for field in fields(kind.record)}
+        record = _adapters()[link.kind].validate_json(link.body, strict=True)
+    except (ValueError, AttributeError, RecursionError) as cause:  # pydantic's error is a ValueError
+        raise ValueError(f"its body is no {link.kind}") from cause
+    times = (value for value in vars(record).values() if isinstance(value, datetime))
+    if unknown or any(time.utcoffset() is None for time in times):
+        raise ValueError(f"its body is no {link.kind}")
+    return record
+
+
+@cache
+def _adapters() -> Mapping[ChainEntryKind, TypeAdapter[ChainRecord]]:
+    """Return the parsers of the records' JSON; none is made at import."""
+    return {name: TypeAdapter(kind.record) for name, kind in CHAIN_KINDS.items()}
+
+
+def read_entry(link: ChainEntry) -> ChainRecord:
+    """Return the record of a link. Raises Corrupt, which names the link, if the body does not match the kind."""
+    try:
+        return record_from_entry(link)
+    except ValueError as cause:
+        remedy = "Restore the database from a backup; see python -m ratchet audit verify."
+        raise Corrupt(f"ledger: entry {link.number}: {cause}. {remedy}") from cause
 
 
 def decisions_of(links: Iterable[ChainEntry]) -> tuple[Decision, ...]:
     """Return the decisions among the links, in order."""
-    records = (record_from_entry(link) for link in links if link.kind == "decision")
+    records = (read_entry(link) for link in links if link.kind == "decision")
     return tuple(record for record in records if isinstance(record, Decision))
 
 
 def request_digest(request: ApprovalRequest) -> str:
     """Return the SHA-256 of the whole request in the ledger; a decision covers all of it."""
-    return text_digest(_canonical(asdict(request)), "surrogatepass")
+    return row_digest(asdict(request))
+
+
+def row_digest(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a row's values, by column, in the canonical JSON of records."""
+    return text_digest(_canonical(values), "surrogatepass")
 
 
 def find_first_fault(
     links: Sequence[ChainEntry],
-    keys: Keyring,
+    keys: TrustedKeys,
     *,
     requests: Mapping[str, ApprovalRequest] | None = None,
+    rows: Mapping[tuple[str, str], RowState] | None = None,
     head: ChainHead | None = None,
+    after: ChainEntry | None = None,
 ) -> ChainFault | None:
     """Return the first fault of a complete chain, in the order of its numbers, or None.
 
-    `requests` are the requests by id, to check that none was changed after its decision; None skips this check. `head`
-    is the recorded end of the chain; without it, rows deleted from the end are not detected.
+    `requests` are the requests by id, to check that none was changed after its decision; None skips this check. `rows`
+    are the stored rows by table and key, to check that each is the sealed one; None skips this check. `head`
+    is the recorded end of the chain; without it, rows deleted from the end are not detected. `after` is the link that
+    the first one must follow; None: `links` is the chain from its beginning.
     """
-    previous = GENESIS_HASH
-    for expected, link in enumerate(links, start=1):
-        problem = _entry_problem(link, expected, previous, keys) or _request_problem(link, requests)
+    first, previous = (after.number + 1, after.hash) if after else (1, GENESIS_HASH)
+    unsealed = None if rows is None else dict(rows)
+    for expected, link in enumerate(links, start=first):
+        problem = (
+            _entry_problem(link, expected, previous, keys)
+            or _row_problem(link, unsealed)
+            or _request_problem(link, requests)
+        )
         if problem:
             return ChainFault(expected, problem)
         previous = link.hash
-    if head and head.number and (head.number > len(links) or links[head.number - 1].hash != head.hash):
+    if head is not None and (fault := find_head_fault(links, head)):
+        return fault
+    for (table, key), state in (unsealed or {}).items():
+        return ChainFault(0, state.problem or f"table {table}: no entry of the chain seals the row {key}")
+    return None
+
+
+def find_head_fault(links: Sequence[ChainEntry], head: ChainHead) -> ChainFault | None:
+    """Return the fault of a complete chain that does not contain the recorded head, or None."""
+    if head.number and (head.number > len(links) or links[head.number - 1].hash != head.hash):
         actual = f"the chain has {len(links)} links" if head.number > len(links) else "another link is there"
         return ChainFault(
             head.number, f"the anchored head is link {head.number} with the hash {head.hash[:12]}…; {actual}"
@@ -136,7 +202,7 @@ def find_first_fault(
     return None
 
 
-def _entry_problem(link: ChainEntry, expected: int, previous: str, keys: Keyring) -> str:
+def _entry_problem(link: ChainEntry, expected: int, previous: str, keys: TrustedKeys) -> str:
     found = entry_hash(link.number, link.kind, link.request_id, link.body, link.previous, link.key_id)
     if link.number != expected:
         return f"a link is missing: number {link.number} stands where {expected} is due"
@@ -152,24 +218,39 @@ def _record_problem(link: ChainEntry) -> str:
         record = record_from_entry(link)
     except ValueError as cause:
         return str(cause)
-    about = "" if isinstance(record, Waiver | ErasureRecord) else record.request_id
-    return "" if about == link.request_id else "what it records is about another request"
+    same = getattr(record, "request_id", "") == link.request_id
+    return "" if same else "what it records is about another request"
 
 
-def _signature_problem(link: ChainEntry, keys: Keyring) -> str:
-    if is_signed_by_pinned_key(link, keys) or (link.kind == "refusal" and not link.key_id):
+def _row_problem(link: ChainEntry, unsealed: dict[tuple[str, str], RowState] | None) -> str:
+    """Return what is wrong with the row that the link seals; "" takes it from `unsealed`."""
+    if unsealed is None or not isinstance(seal := record_from_entry(link), RowSeal):
         return ""
-    return f"no pinned key has signed it (key {link.key_id or 'none'})"
+    row = f"the row {seal.key} of table {seal.table} that it seals"
+    if (state := unsealed.pop((seal.table, seal.key), None)) is None:
+        return f"{row} was removed, or its key was changed"
+    if state.problem:
+        return f"{row} cannot be read: {state.problem}"
+    return "" if state.digest == seal.digest else f"{row} was changed"
 
 
-def is_signed_by_pinned_key(link: ChainEntry, keys: Keyring) -> bool:
-    """Return whether a trusted key has signed the link."""
+def _signature_problem(link: ChainEntry, keys: TrustedKeys) -> str:
+    kind = CHAIN_KINDS[link.kind]
+    if is_signed_by_pinned_key(link, keys) or (kind.may_be_unsigned and not link.key_id):
+        return ""
+    return f"no pinned key of {kind.purpose} has signed it (key {link.key_id or 'none'})"
+
+
+def is_signed_by_pinned_key(link: ChainEntry, keys: TrustedKeys) -> bool:
+    """Return whether a key that is trusted for the link's kind has signed it."""
+    kind = CHAIN_KINDS.get(link.kind)
+    trusted = keys.get(kind.purpose) if kind else None
     try:
         signature = bytes.fromhex(link.signature)
     except ValueError:
         return False
     exact = signature.hex() == link.signature  # capitals would be the same bytes in another row
-    return exact and keys.verifies(link.key_id, signature, signed_bytes(link.hash))
+    return exact and trusted is not None and trusted.verifies(link.key_id, signature, signed_bytes(link.hash))
 
 
 def _request_problem(link: ChainEntry, requests: Mapping[str, ApprovalRequest] | None) -> str:

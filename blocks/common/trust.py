@@ -1,12 +1,13 @@
 """Trust settings of an environment: signing keys, trusted public keys, people and roles, approval requirements."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from prefect.blocks.system import Secret
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from blocks.common.errors import Rejected
 from runtime.keys import KeyProblem, Keyring, Signer, load_signer, parse_signer
@@ -14,8 +15,26 @@ from runtime.keys import KeyProblem, Keyring, Signer, load_signer, parse_signer
 KEY_HOLDERS = {
     "decisions": "Only the machine where people decide has this key. On a laptop `make up` creates it.",
     "models": "Only the machine that trains models has this key. On a laptop `make up` creates it.",
+    "records": "Only the machines that run workers have this key. On a laptop `make up` creates it.",
 }
 """Which machine has the private key of a purpose."""
+
+Purpose = Literal["decisions", "models", "records"]
+
+
+@dataclass(frozen=True)
+class ChainTrust:
+    """What a reader and a writer of the ledger's chain need.
+
+    Attributes:
+        keys: the trusted public keys, by purpose.
+        heads: the files with the recorded ends of the chain, of each signer of this machine.
+        signer: returns the signer of records; raises Rejected when this machine has none.
+    """
+
+    keys: Mapping[Literal["decisions", "records"], Keyring]
+    heads: tuple[Path, ...]
+    signer: Callable[[], Signer]
 
 
 @contextmanager
@@ -34,7 +53,11 @@ def keyring(lines: Iterable[str]) -> Keyring:
 
 
 class SigningSettings(BaseModel):
-    """Private keys that sign, and public keys that are trusted: for decisions (Ed25519) and models (P-256)."""
+    """Private keys that sign, and public keys that are trusted.
+
+    People's decisions are signed by one key (Ed25519), rows of the ledger by the key of the workers (Ed25519), and
+    models by a third (P-256).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,20 +69,35 @@ class SigningSettings(BaseModel):
     decisions_head_file: str = Field(
         default="", description="File outside the ledger in which the signer records the last decision."
     )
+    records_key: str = Field(
+        default="", description="File of mode 0600 with the private key by which workers sign rows of the ledger."
+    )
+    records_secret: str = Field(default="", description="Or the name of a Secret block that holds the key as PEM.")
+    trusted_record_keys: tuple[str, ...] = Field(
+        default=(), description="Public keys whose rows of the ledger count, one line each."
+    )
+    records_head_file: str = Field(
+        default="", description="File outside the ledger in which the signer records the last row."
+    )
     models_key: str = Field(default="", description="File of mode 0600 with the private key that signs models.")
     models_secret: str = Field(default="", description="Or the name of a Secret block that holds the key as PEM.")
     trusted_model_keys: tuple[str, ...] = Field(
         default=(), description="Public keys whose models are loaded, one line each."
     )
 
-    def signer(self, purpose: Literal["decisions", "models"]) -> Signer:
+    @model_validator(mode="after")
+    def _check_one_purpose(self) -> Self:
+        if both := {*self.trusted_decision_keys} & {*self.trusted_record_keys} - {""}:
+            raise ValueError(
+                f"the key {sorted(both)[0][:40]}… is in trusted_decision_keys and in trusted_record_keys: workers have "
+                "the key of records, and could sign decisions. Use two keys."
+            )
+        return self
+
+    def signer(self, purpose: Purpose) -> Signer:
         """Return the signer for this purpose on this machine. Raises Rejected if no key is configured."""
-        file, secret = (
-            (self.decisions_key, self.decisions_secret)
-            if purpose == "decisions"
-            else (self.models_key, self.models_secret)
-        )
-        head = Path(self.decisions_head_file) if purpose == "decisions" and self.decisions_head_file else None
+        file, secret = getattr(self, f"{purpose}_key"), getattr(self, f"{purpose}_secret")
+        head = self._head_file(purpose)
         with _rejected():
             if secret:
                 pem = Secret.load(secret).get()  # type: ignore[union-attr] # synchronous here
@@ -70,9 +108,21 @@ class SigningSettings(BaseModel):
             f"this environment has no key to sign {purpose}; set signing.{purpose}_key on the machine that signs"
         )
 
-    def trusted_keys(self, purpose: Literal["decisions", "models"]) -> Keyring:
+    def trusted_keys(self, purpose: Purpose) -> Keyring:
         """Return the public keys trusted for this purpose. Raises Rejected if a line is not a public key."""
-        return keyring(self.trusted_decision_keys if purpose == "decisions" else self.trusted_model_keys)
+        return keyring(getattr(self, f"trusted_{purpose.removesuffix('s')}_keys"))
+
+    def chain_trust(self) -> ChainTrust:
+        """Return what is trusted in the ledger's chain. Raises Rejected if a line is not a public key."""
+        return ChainTrust(
+            {"decisions": self.trusted_keys("decisions"), "records": self.trusted_keys("records")},
+            tuple(filter(None, map(self._head_file, ("decisions", "records")))),
+            lambda: self.signer("records"),
+        )
+
+    def _head_file(self, purpose: str) -> Path | None:
+        file = getattr(self, f"{purpose}_head_file", "")
+        return Path(file) if file else None
 
 
 class RequiredApproval(BaseModel):

@@ -14,10 +14,21 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from asyncpg.exceptions import PostgresError
-from sqlalchemy import Connection, Engine, RowMapping, Select, Table, create_engine, event, insert, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    RowMapping,
+    Select,
+    Table,
+    create_engine,
+    event,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -26,6 +37,7 @@ from sqlalchemy.util import greenlet_spawn
 from blocks.common.errors import Corrupt, PortError, Rejected, Unavailable
 from blocks.database.common import to_utc
 from blocks.database.migrations import is_current, upgrade
+from blocks.database.readable import UnreadableRow, check_readable, fields_or_problem
 
 Result = TypeVar("Result")
 Record = TypeVar("Record")
@@ -45,6 +57,11 @@ class Database:
         self._ready = False
         self._lock = Lock()
 
+    @property
+    def address(self) -> str:
+        """The URL, with its password: not for messages."""
+        return self._url.render_as_string(hide_password=False)
+
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Return the result of `work`, read in one transaction. Raises as `write` does."""
         return self._call(lambda: self._transaction(work, writes=False))
@@ -61,20 +78,38 @@ class Database:
         return self._call(lambda: self._transaction(work, writes=True))
 
     def rows(self, query: Select[Any]) -> list[RowMapping]:
-        """Return the rows of a query. Raises as `write` does."""
-        return self.read(lambda connection: list(connection.execute(query).mappings()))
+        """Return the rows of a query. Raises as `write` does, and UnreadableRow."""
+        found = self.read(lambda connection: list(connection.execute(query).mappings()))
+        for row in found:
+            check_readable(row, query)
+        return found
 
     def records(self, kind: Callable[..., Record], query: Select[Any]) -> tuple[Record, ...]:
-        """Return the rows of a query as records whose fields are the columns. Raises as `write` does."""
-        return tuple(kind(**record_fields(row)) for row in self.rows(query))
+        """Return the rows of a query as records whose fields are the columns. Raises as `rows` does."""
+        return tuple(kind(**fields) for fields in self._row_fields(query))
+
+    def find(self, table: Table, **equal: Any) -> tuple[dict[str, Any], ...]:
+        """Return the rows with these values in these columns as fields, in the order in which they were added."""
+        query = select(table).where(*[table.c[name] == value for name, value in equal.items()])
+        return self._row_fields(query.order_by(table.c.sequence))
+
+    def all_rows(self, query: Select[Any]) -> "list[dict[str, Any] | UnreadableRow]":
+        """Return the rows of a query as fields, and in place of a row that cannot be read why not."""
+        found = self.read(lambda connection: list(connection.execute(query).mappings()))
+        return [fields_or_problem(row, query) for row in found]
+
+    def _row_fields(self, query: Select[Any]) -> tuple[dict[str, Any], ...]:
+        found: list[dict[str, Any]] = []
+        for row in self.all_rows(query):
+            if isinstance(row, UnreadableRow):
+                row.before = tuple(found)
+                raise row
+            found.append(row)
+        return tuple(found)
 
     def add_record(self, table: Table, record: Record, *key: str) -> Record:
         """Insert a record, or return the one with the same values in the columns `key`. Raises as `write` does."""
-        values = vars(record)
-        self.add(table, values)
-        same = [table.c[name] == values[name] for name in key]
-        found = self.records(type(record), select(table).where(*same))
-        return recorded(found[0] if found else None, f"{type(record).__name__} {[values[name] for name in key]}")
+        return add_record(self, table, record, *key)
 
     def add(self, table: Table, values: Mapping[str, Any]) -> None:
         """Insert a row, unless one with its key exists. Raises as `write` does."""
@@ -117,9 +152,23 @@ class Database:
         upgrade(connection, place(self._url))
 
 
-def record_fields(row: RowMapping) -> dict[str, Any]:
-    """Return the values of a row as the fields of its record: without its place in the order of rows."""
-    return {name: value for name, value in row.items() if name != "sequence"}
+class Rows(Protocol):
+    """Rows of tables: those of a `Database`, or sealed ones."""
+
+    def add(self, table: Table, values: Mapping[str, Any]) -> None:
+        """Insert a row, unless one with its key exists."""
+
+    def find(self, table: Table, **equal: Any) -> tuple[dict[str, Any], ...]:
+        """Return the rows with these values in these columns as fields, in the order in which they were added."""
+
+
+def add_record(rows: Rows, table: Table, record: Record, *key: str) -> Record:
+    """Insert a record, or return the one with the same values in the columns `key`."""
+    values = vars(record)
+    rows.add(table, values)
+    found = rows.find(table, **{name: values[name] for name in key})
+    stored = type(record)(**found[0]) if found else None
+    return recorded(stored, f"{type(record).__name__} {[values[name] for name in key]}")
 
 
 def recorded(record: Record | None, name: str) -> Record:
@@ -151,6 +200,7 @@ def _create_engine(url: URL) -> Engine:
 
 def _prepare_connection(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # Python's driver would begin transactions late, and deferred
+    connection.text_factory = lambda raw: raw.decode(errors="surrogateescape")  # see `_is_unicode`
     for pragma in ("synchronous = FULL", "foreign_keys = ON", "recursive_triggers = ON"):
         connection.execute(f"PRAGMA {pragma}")
 

@@ -3,6 +3,7 @@
 from pydantic import PrivateAttr
 
 from blocks.approvals.fake import FakeApprovals
+from blocks.common.trust import ChainTrust
 from blocks.database.ledger import Ledger
 from blocks.effects.fake import FakeEffects
 from blocks.inbox.fake import FakeInbox
@@ -10,7 +11,7 @@ from blocks.outbox.fake import FakeOutbox
 
 
 class FakeLedger(Ledger):
-    """A ledger in memory, for tests; it exists as long as the object."""
+    """A ledger in memory, for tests, as long as the object exists. Nothing else changes its rows: none is sealed."""
 
     _block_type_name = "Ratchet ledger (fake, in memory)"
     _block_type_slug = "ratchet-ledger-fake"
@@ -20,11 +21,11 @@ class FakeLedger(Ledger):
     _inbox: FakeInbox = PrivateAttr(default_factory=FakeInbox)
     _outbox: FakeOutbox = PrivateAttr(default_factory=FakeOutbox)
 
-    def approvals(self) -> FakeApprovals:
+    def approvals(self, trust: ChainTrust | None = None) -> FakeApprovals:
         """Return the approvals of this ledger."""
         return self._approvals
 
-    def effects(self) -> FakeEffects:
+    def effects(self, trust: ChainTrust | None = None) -> FakeEffects:
         """Return the effects of this ledger."""
         return self._effects
 

@@ -8,7 +8,9 @@ from pydantic import Field, PrivateAttr, SecretStr
 from sqlalchemy.engine import make_url
 
 from blocks.approvals.base import Approvals
+from blocks.approvals.rows import SealedRows
 from blocks.approvals.sql import SqlApprovals
+from blocks.common.trust import ChainTrust
 from blocks.database.engine import Database
 from blocks.effects.base import Effects
 from blocks.effects.sql import SqlEffects
@@ -22,12 +24,12 @@ class Ledger(Block):
     """The append-only record of an environment, as four ports on one database."""
 
     @abstractmethod
-    def approvals(self) -> Approvals:
-        """Return the approvals port."""
+    def approvals(self, trust: ChainTrust | None = None) -> Approvals:
+        """Return the approvals port. With `trust` each row is sealed when it is added and verified when it is read."""
 
     @abstractmethod
-    def effects(self) -> Effects:
-        """Return the effects port."""
+    def effects(self, trust: ChainTrust | None = None) -> Effects:
+        """Return the effects port. With `trust` each row is sealed when it is added and verified when it is read."""
 
     @abstractmethod
     def inbox(self) -> Inbox:
@@ -51,13 +53,13 @@ class SqlLedger(Ledger):
 
     _opened_database: Database | None = PrivateAttr(default=None)
 
-    def approvals(self) -> Approvals:
-        """Return the approvals port."""
-        return SqlApprovals(self.database())
+    def approvals(self, trust: ChainTrust | None = None) -> Approvals:
+        """Return the approvals port; see `Ledger.approvals`."""
+        return SqlApprovals(self.database(), trust)
 
-    def effects(self) -> Effects:
-        """Return the effects port."""
-        return SqlEffects(self.database())
+    def effects(self, trust: ChainTrust | None = None) -> Effects:
+        """Return the effects port; see `Ledger.effects`."""
+        return SqlEffects(self.database(), SealedRows(self.database(), trust) if trust else None)
 
     def inbox(self) -> Inbox:
         """Return the inbox port."""

@@ -5,7 +5,8 @@ is a lease, which is a lock and no record. Where a comment names a record, the c
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +18,13 @@ from blocks.database.common import to_utc
 Value = Mapping[str, str] | tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """What a column holds that this program would not have written. `Database.rows` refuses it, and names the row."""
+
+    stored: object
+
+
 class UtcTimestamp(TypeDecorator[datetime]):
     """A time as ISO 8601 text in UTC with microseconds: the same in every database, and in order as text."""
 
@@ -25,11 +33,32 @@ class UtcTimestamp(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Any) -> str | None:
         """Return the time as text."""
-        return None if value is None else to_utc(value).isoformat(timespec="microseconds")
+        return None if value is None else _time_text(value)
 
-    def process_result_value(self, value: str | None, dialect: Any) -> datetime | None:
-        """Return the text as a time in UTC."""
-        return None if value is None else datetime.fromisoformat(value)
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        """Return the text as a time in UTC; `Unreadable` if it is another text than this program writes."""
+        if value is None:
+            return None
+        try:
+            found = datetime.fromisoformat(value)
+            return found if found.utcoffset() is not None and _time_text(found) == value else Unreadable(value)
+        except (ValueError, TypeError, OverflowError):
+            return Unreadable(value)
+
+
+def _time_text(value: datetime) -> str:
+    return to_utc(value).isoformat(timespec="microseconds")
+
+
+class Flag(TypeDecorator[bool]):
+    """A truth value; SQLite stores 0 or 1, or whatever else somebody put there."""
+
+    impl = sa.Boolean
+    cache_ok = True
+
+    def result_processor(self, dialect: Any, coltype: Any) -> Callable[[Any], Any]:
+        """Return the function that reads it: SQLAlchemy's own takes any value for a truth value."""
+        return lambda value: bool(value) if type(value) in {int, bool} and value in {0, 1} else Unreadable(value)
 
 
 class Json(TypeDecorator[Value]):
@@ -42,10 +71,18 @@ class Json(TypeDecorator[Value]):
         """Return the value as JSON."""
         return None if value is None else json.dumps(value if isinstance(value, tuple) else dict(value))
 
-    def process_result_value(self, value: str | None, dialect: Any) -> Value | None:
-        """Return the value of the JSON text; a list comes back as a tuple."""
-        found = None if value is None else json.loads(value)
-        return tuple(found) if isinstance(found, list) else found
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        """Return the value of the JSON text; a list comes back as a tuple, anything else as `Unreadable`."""
+        if value is None:
+            return None
+        try:
+            found = json.loads(value)
+            texts = [*found.keys(), *found.values()] if isinstance(found, dict) else found
+            if isinstance(found, list | dict) and all(isinstance(each, str) for each in texts):
+                return tuple(found) if isinstance(found, list) else found
+        except (ValueError, TypeError, RecursionError):
+            pass
+        return Unreadable(value)
 
 
 METADATA = sa.MetaData()
@@ -121,7 +158,7 @@ REQUESTS = sa.Table(
     _at("expires_at"),
     *_texts("flow_run_id"),
     sa.Column("approvers", Json, nullable=False),
-    sa.Column("four_eyes", sa.Boolean, nullable=False),
+    sa.Column("four_eyes", Flag, nullable=False),
     sa.Column("authors", Json, nullable=False),
     sa.Column("approvals", sa.Integer, nullable=False),
     sa.Column("roles", Json, nullable=False),
@@ -133,7 +170,7 @@ CHAIN_ENTRIES = sa.Table(
     "ratchet_decision_chain",
     METADATA,
     sa.Column("number", _BIG, primary_key=True, autoincrement=False),
-    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("kind", sa.String(8), nullable=False, index=True),
     sa.Column("request_id", sa.Text, nullable=False, index=True),
     *_texts("body"),
     _key("previous"),
@@ -173,7 +210,7 @@ SEND_ATTEMPTS = sa.Table(
     _sequence(),
     sa.Column("message_id", sa.Text, sa.ForeignKey(MESSAGES.c.id), nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
-    sa.Column("delivered", sa.Boolean, nullable=False),
+    sa.Column("delivered", Flag, nullable=False),
     *_texts("error"),
     _at(),
     sa.UniqueConstraint("message_id", "number"),
@@ -235,7 +272,7 @@ RUN_REPORTS = sa.Table(
     _sequence(),
     sa.Column("run_id", sa.Text, sa.ForeignKey(STARTED_RUNS.c.run_id), nullable=False),
     *_texts("status", "text"),
-    sa.Column("final", sa.Boolean, nullable=False),
+    sa.Column("final", Flag, nullable=False),
     _at(),
     sa.Index("ratchet_delivery_reports_run", "run_id", "final"),
     sqlite_autoincrement=True,
@@ -261,3 +298,12 @@ LEASES = sa.Table(
     _at("until"),
 )
 """Who holds which lease, and until when."""
+
+SEALED_TABLES: Mapping[sa.Table, tuple[str, ...]] = {
+    REQUESTS: ("id", "environment", "model"),
+    DEPLOYMENTS: ("id", "environment", "model"),
+    COMPARISONS: ("environment", "model", "number"),
+    EFFECTS: ("key", "state"),
+}
+"""The tables whose rows decide: a link of the chain seals each row. The columns are those that rows are looked for by;
+they identify a row."""

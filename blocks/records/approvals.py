@@ -1,10 +1,10 @@
-"""Records of approval: requests, decisions, waivers, refused attempts, erasures, and the chain of all of them."""
+"""Records of approval: requests, decisions, waivers, refused attempts, erasures, row seals, and the chain of these."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-ChainEntryKind = Literal["decision", "waiver", "refusal", "erasure"]
+ChainEntryKind = Literal["decision", "waiver", "refusal", "erasure", "record"]
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,23 @@ class ErasureRecord:
 
 
 @dataclass(frozen=True)
+class RowSeal:
+    """What a row of the ledger was when it was added: its table, its key as a JSON list, and its SHA-256.
+
+    The key holds the columns by which rows of the table are looked for. `adopted_by` and `reason` say who took over a
+    row that a release without seals had added, and why; both are "" for a row that was sealed when it was added.
+    """
+
+    table: str
+    key: str
+    digest: str
+    adopted_by: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class ChainEntry:
-    """One row of the decision chain; `body` is the record as canonical JSON (`blocks.approvals.chain`).
+    """One row of the chain; `body` is the record as canonical JSON (`blocks.approvals.chain`).
 
     `previous` is the hash of the previous row. `signature` is that of the key `key_id` over `hash`, in hexadecimal
     digits; only a refusal may be unsigned.

@@ -94,6 +94,9 @@ url = "${{RATCHET_LEDGER_URL}}"
 decisions_key = "${{RATCHET_STATE}}/keys/decisions.pem"
 decisions_head_file = "${{RATCHET_STATE}}/keys/decisions.head"
 trusted_decision_keys = ["${{RATCHET_DECISIONS_KEY}}"]
+records_key = "${{RATCHET_STATE}}/keys/records.pem"
+records_head_file = "${{RATCHET_STATE}}/keys/records.head"
+trusted_record_keys = ["${{RATCHET_RECORDS_KEY}}"]
 models_key = "${{RATCHET_STATE}}/keys/models.pem"
 trusted_model_keys = ["${{RATCHET_MODELS_KEY}}"]
 

@@ -135,6 +135,8 @@ def verify_approval(
             value=interrupted_effect.outcome,
             remedy="Retrain, and request a new approval.",
         )
+    if env.approvals().get_request(request.id) != request:
+        raise Refusal("the request was changed after it was read", where=f"approval request {request.id}")
     links = verified_chain(env)
     check_clock(latest_signed_time(links) or request.requested_at, now)
     check_deployable(

@@ -4,14 +4,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from pathlib import Path
 
 from blocks.approvals.anchor import read_anchored_head
-from blocks.approvals.chain import decisions_of, find_first_fault, record_from_entry, request_digest
+from blocks.approvals.chain import decisions_of, find_first_fault, find_head_fault, read_entry, request_digest
 from blocks.common.errors import Conflict, Corrupt, PortError
 from blocks.environment import Environment
-from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision, RefusedAttempt
+from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision, RefusedAttempt, RowSeal
 from runtime.keys import Signer
+from tasks.approval.rules.evidence import Evidence, parse_evidence
 from tasks.approval.rules.people import People
 from tasks.approval.rules.policy import ApprovalRequirements, stricter_requirements
 from tasks.shared.models import load_model, model_names
@@ -46,20 +46,22 @@ def current_approval_policy(env: Environment, model: str) -> ApprovalRequirement
 
 
 def verified_chain(env: Environment) -> tuple[ChainEntry, ...]:
-    """Return the whole chain of decisions, each link verified against the pinned keys.
+    """Return the whole chain, each link verified against the pinned keys of its kind.
 
     Raises:
         Refusal: no key is pinned; or a link was changed, is missing, or has another signature.
+        Corrupt: a link cannot be read.
     """
-    keys, links = env.signing.trusted_keys("decisions"), env.approvals().chain_entries()
-    if not keys:
+    trust, links = env.signing.chain_trust(), env.approvals().chain_entries()
+    if not trust.keys["decisions"]:
         raise Refusal(
             "no key is pinned whose decisions count",
             where=f"environment {env.name}, signing.trusted_decision_keys",
             remedy="Give the public key that python -m ratchet audit key prints.",
         )
-    head = read_anchored_head(Path(env.signing.decisions_head_file)) if env.signing.decisions_head_file else None
-    if (fault := find_first_fault(links, keys, head=head)) is not None:
+    faults = [find_first_fault(links, trust.keys)]
+    faults += [find_head_fault(links, read_anchored_head(file)) for file in trust.heads]
+    if (fault := next(filter(None, faults), None)) is not None:
         raise Refusal(
             f"the record of decisions is damaged: {fault.problem}",
             where=f"ledger, decision {fault.number}",
@@ -85,9 +87,46 @@ def verified_decisions(links: tuple[ChainEntry, ...], request: ApprovalRequest) 
     return decisions
 
 
+def signed_version_facts(env: Environment, model: str, version: str) -> Evidence:
+    """Return what was approved about a version that is or was deployed: commit, data, holdout rule, cut-off.
+
+    It comes from the sealed rows of the ledger. The registry's tags are for people: where one says otherwise, somebody
+    has changed it.
+
+    Raises:
+        Refusal: the ledger has no approved evidence of the version, or a tag of the registry differs from it.
+        Corrupt: a row of the ledger was changed.
+    """
+    lines, where = env.effects().deployments(model, env.name), f"{model} version {version}"
+    line = next((each for each in lines if (each.version, each.status) == (version, "serving")), None)
+    request = env.approvals().get_request(line.request_id) if line else None
+    if request is None or (request.model, request.version) != (model, version):
+        raise Refusal(
+            "the ledger has no approved evidence of that version", where=where, remedy="Retrain, or roll back."
+        )
+    facts, found = parse_evidence(request.evidence), env.tracking().version(model, version)
+    approved = {"commit": facts.commit, "tier": facts.tier, "snapshot": facts.as_of, "data_digest": facts.data_digest}
+    if facts.holdout_rule is not None:  # evidence of earlier releases does not have these
+        approved |= {
+            "holdout": facts.holdout_rule,
+            "trained_until": facts.trained_until or "",
+            "cut_off": facts.cut_off or "",
+        }
+    for name, value in approved.items():
+        if found is not None and (recorded := found.tags.get(f"ratchet.{name}", value)) != value:
+            raise Refusal(
+                "the registry says otherwise about the version than its approved evidence",
+                where=f"{where}, tag ratchet.{name}",
+                value=recorded,
+                remedy=f"The approved value is {value or 'none'}: restore the tag.",
+            )
+    return facts
+
+
 def latest_signed_time(links: tuple[ChainEntry, ...]) -> datetime | None:
     """Return the newest time of a signed link: an unsigned row with a future time would block all later decisions."""
-    return max((record_from_entry(link).at for link in links if link.key_id), default=None)
+    records = (read_entry(link) for link in links if link.key_id)
+    return max((record.at for record in records if not isinstance(record, RowSeal)), default=None)
 
 
 def decision_signer(env: Environment) -> Signer | None:

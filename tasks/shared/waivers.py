@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from blocks.approvals.chain import record_from_entry
+from blocks.approvals.chain import read_entry
 from blocks.environment import Environment
 from blocks.records.approvals import ChainEntry, Waiver
 from tasks.approval.rules.approval import check_clock
@@ -70,7 +70,7 @@ def check_waivers_valid(env: Environment, links: tuple[ChainEntry, ...], gates: 
 
 def waivers_of(links: Iterable[ChainEntry], model: str, environment: str) -> dict[str, Waiver]:
     """Return the waivers of a model in an environment among the links, by the links' hashes."""
-    waivers = {link.hash: record_from_entry(link) for link in links if link.kind == "waiver"}
+    waivers = {link.hash: read_entry(link) for link in links if link.kind == "waiver"}
     return {
         name: record
         for name, record in waivers.items()

@@ -1,5 +1,6 @@
 """The contract of effects, over every adapter: each key once, the first outcome stays, no effect lost."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta, timezone
 
@@ -11,13 +12,14 @@ from blocks.effects.base import Effects
 from blocks.effects.fake import FakeEffects
 from tests.fixtures.deployments import COMPARISON, DEPLOYMENT, NOW
 from tests.fixtures.ledgers import again, ledger, postgres
+from tests.fixtures.signing_keys import TRUST
 
 __all__ = ["ledger", "postgres"]  # fixtures
 
 
 @pytest.fixture
 def effects(ledger: Ledger) -> Effects:
-    return ledger.effects()
+    return ledger.effects(TRUST)
 
 
 def test_an_effect_is_intended_then_done_and_found_by_another_process(ledger: Ledger, effects: Effects) -> None:
@@ -27,7 +29,7 @@ def test_an_effect_is_intended_then_done_and_found_by_another_process(ledger: Le
     done = effects.finish("train:abc", "job abc completed", NOW + timedelta(minutes=3))
     assert (done.state, done.detail, done.outcome) == ("done", "submit job abc", "job abc completed")
     assert done.at == NOW + timedelta(minutes=3)
-    assert again(ledger).effects().effect("train:abc") == done
+    assert again(ledger).effects(TRUST).effect("train:abc") == done
 
 
 def test_a_repeated_intent_returns_what_is_there_with_its_state(effects: Effects) -> None:
@@ -54,7 +56,7 @@ def test_what_was_intended_and_not_finished_is_listed_by_the_beginning_of_its_ke
     for key in ("deploy:b", "deploy:a", "deploy:done", "deploy_x", "rollback:1", "%"):
         effects.intend(key, f"detail of {key}", NOW)
     effects.finish("deploy:done", "ok", NOW)
-    unfinished = again(ledger).effects().unfinished("deploy:")
+    unfinished = again(ledger).effects(TRUST).unfinished("deploy:")
     assert [(each.key, each.state, each.detail) for each in unfinished] == [
         ("deploy:b", "intent", "detail of deploy:b"),
         ("deploy:a", "intent", "detail of deploy:a"),
@@ -68,7 +70,7 @@ def test_deployments_are_kept_by_model_and_environment_newest_first(ledger: Ledg
     earlier_clock = replace(DEPLOYMENT, id="dep-2", version="6", action="rollback", at=NOW - timedelta(hours=1))
     for each in (DEPLOYMENT, earlier_clock, replace(DEPLOYMENT, id="x", environment="local")):
         assert effects.record_deployment(each) == each
-    assert again(ledger).effects().deployments("churn", "production") == (earlier_clock, DEPLOYMENT)
+    assert again(ledger).effects(TRUST).deployments("churn", "production") == (earlier_clock, DEPLOYMENT)
     assert effects.deployments("price", "production") == ()
 
 
@@ -76,6 +78,15 @@ def test_a_deployment_is_recorded_once(effects: Effects) -> None:
     effects.record_deployment(DEPLOYMENT)
     assert effects.record_deployment(replace(DEPLOYMENT, status="failed")) == DEPLOYMENT
     assert len(effects.deployments("churn", "production")) == 1
+
+
+def test_of_threads_that_record_at_once_each_row_is_there_and_sealed(ledger: Ledger) -> None:
+    def record(number: int) -> str:
+        return ledger.effects(TRUST).record_deployment(replace(DEPLOYMENT, id=f"dep-{number % 12}")).id
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(record, range(24)))) == 12
+    assert len(again(ledger).effects(TRUST).deployments("churn", "production")) == 12
 
 
 def test_times_come_back_in_utc_whatever_zone_they_were_given_in(effects: Effects) -> None:
@@ -95,7 +106,7 @@ def test_models_are_those_with_a_deployment(ledger: Ledger, effects: Effects) ->
     assert effects.model_names("production") == ()
     for model, where in [("price", "production"), ("churn--dana", "production"), ("other", "local")]:
         effects.record_deployment(replace(DEPLOYMENT, id=f"{model}-1", model=model, environment=where))
-    assert again(ledger).effects().model_names("production") == ("churn--dana", "price")
+    assert again(ledger).effects(TRUST).model_names("production") == ("churn--dana", "price")
     assert effects.model_names("nowhere") == ()
 
 
@@ -105,7 +116,7 @@ def test_comparisons_are_kept_by_model_and_environment_in_the_order_of_their_num
     second = replace(COMPARISON, number=2, level=1e-9, at=NOW - timedelta(hours=1))
     for each in (COMPARISON, second, replace(COMPARISON, environment="local"), replace(COMPARISON, model="price")):
         assert effects.record_comparison(each) == each
-    assert again(ledger).effects().comparisons("churn", "production") == (COMPARISON, second)
+    assert again(ledger).effects(TRUST).comparisons("churn", "production") == (COMPARISON, second)
     assert effects.comparisons("churn", "nowhere") == ()
 
 

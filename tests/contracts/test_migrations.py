@@ -18,17 +18,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from blocks.approvals.chain import find_first_fault
-from blocks.common.errors import Rejected
+from blocks.approvals.chain import TrustedKeys, find_first_fault
+from blocks.approvals.rows import SealedRows, row_states
+from blocks.common.errors import Corrupt, Rejected
+from blocks.common.trust import ChainTrust
 from blocks.database import migrations
 from blocks.database.ledger import SqlLedger
 from blocks.database.migrations import HEAD, VERSION_TABLE
-from blocks.database.tables import METADATA
+from blocks.database.tables import METADATA, SEALED_TABLES
 from blocks.inbox.base import InboxNote
+from ratchet.commands.audit import first_fault, read_ledger
 from runtime.keys import Keyring, Signer
 from tests.fixtures.alert_records import NOW, RAISED
 from tests.fixtures.deployments import COMPARISON, DEPLOYMENT
 from tests.fixtures.ledgers import again, database, postgres
+from tests.fixtures.signing_keys import RECORDS
 from tests.processes import in_processes
 
 __all__ = ["database", "postgres"]  # fixtures
@@ -110,7 +114,8 @@ def test_a_ledger_of_an_earlier_revision_is_upgraded_with_all_its_rows(older: Sq
     assert decision is not None and (decision.by, decision.reason) == ("grace", "it's fine")
     requests = {"churn-7": approvals.get_request("churn-7")}
     assert requests["churn-7"].approvers == ("grace", "linus")
-    assert find_first_fault(approvals.chain_entries(), Keyring([SIGNED_BY.public_key_line]), requests=requests) is None
+    keys: TrustedKeys = {"decisions": Keyring([SIGNED_BY.public_key_line])}
+    assert find_first_fault(approvals.chain_entries(), keys, requests=requests) is None
     effect = effects.effect("deploy:churn-7")
     assert effect is not None and (effect.detail, effect.outcome) == ("golden", "serves")
     assert [each.id for each in effects.deployments("churn", "production")] == ["dep-1"]
@@ -130,6 +135,42 @@ def test_an_upgraded_ledger_takes_new_rows_and_still_refuses_to_lose_old_ones(ol
     for table in ("ratchet_effects", "ratchet_decision_chain", "ratchet_delivery_reports", *LATER_TABLES):
         with pytest.raises((DBAPIError, Rejected), match="only added to"):
             older.database().write(lambda connection, name=table: connection.execute(text(f"DELETE FROM {name}")))
+
+
+def trust_of(signer: Signer) -> ChainTrust:
+    """Return what trusts the decisions of the older ledger, and the rows that this signer seals."""
+    keys: TrustedKeys = {
+        "decisions": Keyring([SIGNED_BY.public_key_line]), "records": Keyring([RECORDS.public_key_line])
+    }  # fmt: skip
+    return ChainTrust(keys, (), lambda: signer)
+
+
+def test_rows_of_a_release_without_seals_count_once_a_person_has_adopted_them(older: SqlLedger) -> None:
+    trust = trust_of(RECORDS)
+    approvals, effects, sealed = older.approvals(trust), older.effects(trust), SealedRows(older.database(), trust)
+    for read in (
+        lambda: effects.deployments("churn", "production"),
+        lambda: effects.effect("deploy:churn-7"),
+        approvals.open_requests,
+    ):
+        with pytest.raises(Corrupt, match="no entry of the chain seals the row.*audit adopt"):
+            read()
+    with pytest.raises(Rejected, match="rows of a release without seals.*audit adopt"):
+        effects.record_comparison(COMPARISON)
+    before = raw(older)
+    count = sealed.adopt("grace", "compared with the backup")
+    assert count == sum(len(before[table.name]) for table in SEALED_TABLES if table.name in before)
+    assert [each.id for each in effects.deployments("churn", "production")] == ["dep-1"]
+    assert approvals.get_request("churn-7").approvers == ("grace", "linus")
+    effects.record_comparison(COMPARISON)
+    record = read_ledger(older.approvals())._replace(rows=row_states(older.database()))
+    assert first_fault(record, trust.keys, []) is None
+    assert '"adopted_by":"grace"' in record.links[-2].body
+    older.effects().record_deployment(replace(DEPLOYMENT, id="dep-2"))  # past the seals
+    with pytest.raises(Rejected, match="sealed already"):
+        sealed.adopt("eve", "trust me")
+    with pytest.raises(Corrupt, match="dep-2"):
+        effects.deployments("churn", "production")
 
 
 def test_a_ledger_of_a_newer_release_is_refused_and_left_alone(database: SqlLedger) -> None:

@@ -15,7 +15,7 @@ from deployments.aws import settings as settings_of_aws
 from deployments.aws.settings import REQUIRED_OUTPUTS, environment_toml, read_outputs, write_environment
 from tests.checkout import ROOT
 from tests.fixtures.command_line import ratchet
-from tests.fixtures.signing_keys import MODELS, SIGNER
+from tests.fixtures.signing_keys import MODELS, RECORDS, SIGNER
 
 OUTPUTS = {
     "environment": "production", "region": "us-east-1", "bucket": "ratchet-production-123456789012",
@@ -25,7 +25,7 @@ OUTPUTS = {
 VARIABLES = {
     "RATCHET_STATE": "/state", "RATCHET_IMAGE": "123456789012.dkr.ecr.us-east-1.amazonaws.com/ratchet@sha256:aa",
     "RATCHET_MLFLOW_URL": "https://mlflow", "RATCHET_LEDGER_URL": "postgresql://ledger/ratchet",
-    "RATCHET_DECISIONS_KEY": SIGNER.public_key_line, "RATCHET_MODELS_KEY": MODELS.public_key_line,
+    "RATCHET_DECISIONS_KEY": SIGNER.public_key_line, "RATCHET_RECORDS_KEY": RECORDS.public_key_line, "RATCHET_MODELS_KEY": MODELS.public_key_line,
 }  # fmt: skip
 
 

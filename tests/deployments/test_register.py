@@ -24,11 +24,11 @@ from blocks.environment import adapter_class
 from deployments import register as shipped
 from local.stack import Stack
 from tests.fixtures.command_line import ratchet
-from tests.fixtures.signing_keys import SIGNER
+from tests.fixtures.signing_keys import RECORDS, SIGNER
 
 VARIABLES = {
     "RATCHET_STATE": "/state", "RATCHET_MLFLOW_URL": "http://mlflow", "RATCHET_ENDPOINTS_URL": "http://ends",
-    "RATCHET_DECISIONS_KEY": SIGNER.public_key_line, "RATCHET_MODELS_KEY": "",
+    "RATCHET_DECISIONS_KEY": SIGNER.public_key_line, "RATCHET_RECORDS_KEY": RECORDS.public_key_line, "RATCHET_MODELS_KEY": "",
 }  # fmt: skip
 PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
 

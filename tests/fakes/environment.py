@@ -12,10 +12,12 @@ from blocks.database.fake import FakeLedger
 from blocks.endpoints.fake import FakeEndpoint
 from blocks.environment import Environment
 from blocks.lake.fake import FakeLake
+from blocks.records.approvals import ApprovalRequest, Decision
 from blocks.records.deployments import Deployment
 from blocks.records.tracking import ModelVersion
 from blocks.tracking.fake import FakeTracking
 from blocks.trainers.fake import FakeTrainer
+from tasks.approval.rules.evidence import Evidence, ExpectationCounts, canonical_json, evidence_digest
 from tasks.shared.rules.model.spec import parse_spec
 from tests.fixtures.signing_keys import signing_in
 from tests.fixtures.spec_cases import BINARY
@@ -67,10 +69,35 @@ def artifact_of(env: World, version: str) -> Path:
     return env.tracking().fetch_model(SPEC.name, version, env.scratch / "models" / SPEC.name / version)
 
 
+def approve(env: World, version: str, digest: str, name: str = SPEC.name) -> ApprovalRequest:
+    """Record an approval request over what the registry says about a version, and that it was approved."""
+    found = env.tracking().version(name, version)
+    tags = found.tags if found else {}
+    shown = Evidence(
+        model=name, environment=env.name, version=version, model_digest=digest,
+        commit=tags.get("ratchet.commit", "c" * 40), patch_digest="", tier=tags.get("ratchet.tier", "full"),
+        as_of=tags.get("ratchet.snapshot", "00000001-aaaaaaaa"), data_digest=tags.get("ratchet.data_digest", "d" * 64),
+        holdout_digest="h" * 64, parameters={}, seed=7, expectations=ExpectationCounts(1, 0), metrics={"auc": 0.85},
+        champion_version="", champion_metrics={}, verdict="pass", reasons=("it passes its floors",), cost_usd=None,
+        holdout_rule=tags.get("ratchet.holdout"), cut_off=tags.get("ratchet.cut_off"),
+        trained_until=tags.get("ratchet.trained_until"),
+    )  # fmt: skip
+    request = env.approvals().add_request(
+        ApprovalRequest(
+            f"{name}-{version}", name, env.name, version, evidence_digest(shown), canonical_json(shown),
+            "dana@example.com", NOW - timedelta(hours=1), NOW + timedelta(days=1), "",
+        )
+    )  # fmt: skip
+    decision = Decision(request.id, request.digest, True, "max@example.com", "it is better", "terminal", NOW)
+    env.approvals().record_decision(decision, env.signing.signer("decisions"))
+    return request
+
+
 def release(
     env: World, version: str, digest: str, status: Literal["serving", "failed"] = "serving", minutes: int = 0
 ) -> Deployment:
-    """Record in the ledger that a version was deployed, with the approved digest."""
+    """Record in the ledger that a version was approved and deployed, with the approved digest."""
+    approve(env, version, digest)
     line = Deployment(
         f"deploy:{SPEC.name}-{version}:{status}", SPEC.name, env.name, version, digest, "deploy", status,
         "max@example.com", "it is better", f"{SPEC.name}-{version}", NOW + timedelta(minutes=minutes),

@@ -18,6 +18,7 @@ from sqlalchemy import insert
 
 from blocks.approvals.base import Approvals
 from blocks.approvals.chain import decisions_of, entry_hash, record_from_entry
+from blocks.approvals.rows import row_states
 from blocks.common.errors import Conflict, Corrupt
 from blocks.common.trust import ApprovalSettings
 from blocks.database.ledger import SqlLedger
@@ -101,8 +102,7 @@ class Scene:
         return made
 
     def deploy(self, request: ApprovalRequest | None = None, serving: str = "1") -> None:
-        asked = self.approvals.get_request((request or self.request).id)
-        approved_release(self.env, asked, serving, GOLDEN, begun=None, now=self.now)
+        approved_release(self.env, request or self.request, serving, GOLDEN, begun=None, now=self.now)
 
     def ask(self, **changes: Any) -> ApprovalRequest:
         return self.approvals.add_request(replace(self.request, **changes))
@@ -194,11 +194,13 @@ def files_swapped_after_the_approval(it: Scene) -> None:
 
 def approval_replayed_for_another_request(it: Scene) -> None:
     it.say()
-    (link,) = it.approvals.chain_entries()
+    (link,) = it.approvals.chain_entries(it.request.id)
     other = it.ask(id="price-2-again")
+    last = it.approvals.chain_entries()[-1]
     body = link.body.replace(link.request_id, other.id)
-    mended = entry_hash(2, "decision", other.id, body, link.hash, link.key_id)
-    it.add(replace(link, number=2, request_id=other.id, body=body, previous=link.hash, hash=mended))
+    mended = entry_hash(last.number + 1, "decision", other.id, body, last.hash, link.key_id)
+    forged = replace(link, number=last.number + 1, request_id=other.id, body=body, previous=last.hash, hash=mended)
+    it.add(forged)
     it.deploy(other)
 
 
@@ -263,10 +265,10 @@ def edited_row(it: Scene) -> None:
 
 def edited_row_with_its_hash_mended(it: Scene) -> None:
     it.say(approved=False)
-    (link,) = it.approvals.chain_entries()
+    (link,) = it.approvals.chain_entries(it.request.id)
     body = link.body.replace('"approved":false', '"approved":true')
-    mended = entry_hash(1, "decision", link.request_id, body, link.previous, link.key_id)
-    it.tamper(f"UPDATE ratchet_decision_chain SET body = '{body}', hash = '{mended}'")
+    mended = entry_hash(link.number, "decision", link.request_id, body, link.previous, link.key_id)
+    it.tamper(f"UPDATE ratchet_decision_chain SET body = '{body}', hash = '{mended}' WHERE number = {link.number}")
     it.deploy()
 
 
@@ -278,7 +280,7 @@ def request_changed_after_it_was_decided(it: Scene) -> None:
 
 def rejection_deleted_from_the_end(it: Scene) -> None:
     it.say(approved=False)
-    it.tamper("DELETE FROM ratchet_decision_chain")
+    it.tamper("DELETE FROM ratchet_decision_chain WHERE kind = 'decision'")
     it.say(by="ann@example.com")
 
 
@@ -287,7 +289,7 @@ def rejection_deleted_and_deployed(it: Scene) -> None:
     it.say(request_id=two.id)
     it.say(request_id=two.id, by="ann@example.com")
     it.say(approved=False)
-    it.tamper("DELETE FROM ratchet_decision_chain WHERE number = 3")
+    it.tamper(f"DELETE FROM ratchet_decision_chain WHERE number = {len(it.approvals.chain_entries())}")
     it.deploy(two)
 
 
@@ -314,7 +316,7 @@ ATTACKS: dict[str, tuple[Callable[[Scene], None], str]] = {
     "A2 under an alias": (by_an_alias_of_the_requester, "the requester may not decide"),
     "A3 another version": (another_version_than_was_approved, "nobody has decided yet"),
     "A4 swapped files": (files_swapped_after_the_approval, "not the approved ones"),
-    "A5 replayed": (approval_replayed_for_another_request, "no pinned key has signed it"),
+    "A5 replayed": (approval_replayed_for_another_request, "no pinned key of decisions has signed it"),
     "A6 expired by a second": (expired_by_a_second, "the request has expired"),
     "A6 expired since": (expired_between_approval_and_deployment, "the approval has expired"),
     "A7 clock moved back": (with_the_clock_moved_back, "the clock has gone back"),
@@ -325,11 +327,11 @@ ATTACKS: dict[str, tuple[Callable[[Scene], None], str]] = {
     "A10 forged name in the form": (forged_approver_in_the_form, "this person was not authenticated"),
     "A11 state set by hand": (run_pushed_past_its_pause, "nobody has decided yet"),
     "A12 edited row": (edited_row, "content is not that of its hash"),
-    "A12 edited row and hash": (edited_row_with_its_hash_mended, "no pinned key has signed it"),
-    "A12 edited request": (request_changed_after_it_was_decided, "changed after it was decided"),
-    "A12 another key": (signed_with_a_key_that_is_not_pinned, "no pinned key has signed it"),
+    "A12 edited row and hash": (edited_row_with_its_hash_mended, "no pinned key of decisions has signed it"),
+    "A12 edited request": (request_changed_after_it_was_decided, "was changed after it was added"),
+    "A12 another key": (signed_with_a_key_that_is_not_pinned, "no pinned key of decisions has signed it"),
     "A13 cut off, then decided": (rejection_deleted_from_the_end, "Rows were cut off"),
-    "A13 cut off, then deployed": (rejection_deleted_and_deployed, "anchored head is link 3"),
+    "A13 cut off, then deployed": (rejection_deleted_and_deployed, "Rows were cut off"),
     "A14 one person as two": (one_person_for_two, "2 people must approve"),
 }
 
@@ -355,22 +357,23 @@ def test_of_two_approvers_at_once_one_is_recorded_and_the_other_is_told(scene: S
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(attempt, ["ann@example.com", "max@example.com"]))
     kinds = sorted(link.kind for link in scene.approvals.chain_entries())
-    assert (outcomes.count("refused"), kinds) == (1, ["decision", "refusal"])
+    assert (outcomes.count("refused"), kinds) == (1, ["decision", "record", "refusal"])
 
 
 def test_an_honest_approval_is_deployed_and_the_record_is_sound(scene: Scene) -> None:
     scene.say()
     scene.deploy()
     file = Path(scene.env.scratch).with_name("record.jsonl")
-    links, requests = read_ledger(scene.approvals)
+    record = read_ledger(scene.approvals)._replace(rows=row_states(scene.ledger.database()))
     with file.open("w") as lines:
-        write_record(links, requests, lines)
+        write_record(record, lines)
     signing = scene.env.signing
-    options = ["--file", str(file), "--key", signing.trusted_decision_keys[0], "--head", signing.decisions_head_file]
+    options = ["--file", str(file), "--key", signing.trusted_decision_keys[0], "--head", signing.decisions_head_file,
+               "--record-key", signing.trusted_record_keys[0]]  # fmt: skip
     checked = ratchet("audit", "verify", *options)
-    assert checked.exit_code == 0 and "valid: 1 links (1 decisions" in checked.stdout
+    assert checked.exit_code == 0 and "valid: 2 links (1 decisions" in checked.stdout
     file.write_text(file.read_text().replace("it is better", "it was better"))
     checked = ratchet("audit", "verify", *options)
     assert checked.exit_code == 1
-    assert "INVALID: decision 1 of 1: its content is not that of its hash" in checked.stdout
-    assert isinstance(record_from_entry(links[0]), Decision)
+    assert "INVALID: decision 2 of 2: its content is not that of its hash" in checked.stdout
+    assert isinstance(record_from_entry(record.links[1]), Decision)

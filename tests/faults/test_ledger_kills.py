@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from blocks.approvals.anchor import read_anchored_head
-from blocks.approvals.chain import find_first_fault
+from blocks.approvals.rows import row_states
 from blocks.database.ledger import SqlLedger
 from blocks.records.approvals import ApprovalRequest, Decision
 from blocks.records.deployments import Deployment
+from ratchet.commands.audit import first_fault, read_ledger
 from tests.fixtures.signing_keys import signing_in
 from tests.processes import FORKSERVER, messages_until_killed
 
@@ -24,8 +25,9 @@ ROUNDS = 25
 def write_until_killed(url: str, round_number: int, acknowledge: Callable[[str], None]) -> None:
     """Write requests, decisions and effects in a loop, and acknowledge the key of each."""
     ledger, number = SqlLedger(url=url), 0
-    approvals, effects = ledger.approvals(), ledger.effects()
-    signer = signing_in(Path(url.removeprefix("sqlite:///")).parent).signer("decisions")
+    signing = signing_in(Path(url.removeprefix("sqlite:///")).parent)
+    approvals, effects = ledger.approvals(signing.chain_trust()), ledger.effects(signing.chain_trust())
+    signer = signing.signer("decisions")
     while True:
         key = f"{round_number}-{number}"
         effects.intend(key, "detail", NOW)
@@ -46,7 +48,8 @@ def acknowledged_before_the_kill(url: str, number: int) -> list[str]:
 def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     keys = [key for number in range(ROUNDS) for key in acknowledged_before_the_kill(url, number)]
-    approvals, effects = SqlLedger(url=url).approvals(), SqlLedger(url=url).effects()
+    signing, ledger = signing_in(tmp_path), SqlLedger(url=url)
+    approvals, effects = ledger.approvals(signing.chain_trust()), ledger.effects(signing.chain_trust())
     assert len(keys) > ROUNDS
     deployed = {each.id for each in effects.deployments("m", "e")}
     for key in keys:
@@ -54,13 +57,9 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
         assert effect is not None and (effect.state, effect.outcome) == ("done", "outcome")
         assert decision is not None and decision.approved
         assert key in deployed
-    signing = signing_in(tmp_path)
+    record = read_ledger(approvals)._replace(rows=row_states(ledger.database()))
     assert (
-        find_first_fault(
-            approvals.chain_entries(),
-            signing.trusted_keys("decisions"),
-            head=read_anchored_head(Path(signing.decisions_head_file)),
-        )
+        first_fault(record, signing.chain_trust().keys, list(map(read_anchored_head, signing.chain_trust().heads)))
         is None
     )
     with sqlite3.connect(tmp_path / "ledger.db") as connection:

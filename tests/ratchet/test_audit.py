@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from blocks.approvals.chain import ChainHead, find_first_fault
+from blocks.approvals.chain import ChainHead, TrustedKeys, find_first_fault
 from blocks.approvals.fake import FakeApprovals
 from blocks.common.errors import Corrupt, Rejected
 from blocks.common.trust import SigningSettings
@@ -21,7 +21,7 @@ from tests.fixtures.command_line import ratchet
 from tests.fixtures.signing_keys import SIGNER, signing_in
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
-KEYS = Keyring([SIGNER.public_key_line])
+KEYS: TrustedKeys = {"decisions": Keyring([SIGNER.public_key_line])}
 
 
 def written(count: int = 4) -> str:
@@ -41,7 +41,7 @@ def written(count: int = 4) -> str:
         RefusedAttempt("churn-1", "decide", "dana", "terminal", "the requester may not decide", NOW), SIGNER
     )
     lines = io.StringIO()
-    write_record(*read_ledger(approvals), lines)
+    write_record(read_ledger(approvals), lines)
     return lines.getvalue()
 
 
@@ -49,7 +49,7 @@ RECORD = written()
 
 
 def test_what_is_exported_is_read_back_and_sound() -> None:
-    links, requests = read_record(RECORD.splitlines())
+    links, requests, *_ = read_record(RECORD.splitlines())
     assert len(links) == 6 and len(requests) == 4
     assert find_first_fault(links, KEYS, requests=requests) is None
     said = verification_text(links, None, ChainHead(6, links[-1].hash))
@@ -64,19 +64,19 @@ def test_one_flipped_bit_is_found(bit: int) -> None:
     raw = bytearray(RECORD.encode())
     raw[bit // 8] ^= 1 << bit % 8
     try:
-        links, requests = read_record(raw.decode().splitlines())
+        links, requests, *_ = read_record(raw.decode().splitlines())
     except (Corrupt, UnicodeDecodeError):
         return
-    whole, _ = read_record(RECORD.splitlines())
+    whole = read_record(RECORD.splitlines()).links
     head = ChainHead(len(whole), whole[-1].hash)
-    same = (links, requests) == read_record(
-        RECORD.splitlines()
-    )  # "\u00e9" may also be written "\u00C9": case of an escape
+    same = (links, requests) == read_record(RECORD.splitlines())[
+        :2
+    ]  # "\u00e9" may also be written "\u00C9": case of an escape
     assert same or find_first_fault(links, KEYS, requests=requests, head=head) is not None
 
 
 def test_the_first_row_that_is_wrong_is_named() -> None:
-    links, _ = read_record(RECORD.splitlines())
+    links = read_record(RECORD.splitlines()).links
     changed = [replace(link, body=link.body.replace("max", "eve")) if link.number == 3 else link for link in links]
     fault = find_first_fault(changed, KEYS)
     assert fault is not None and (fault.number, fault.problem) == (
@@ -85,7 +85,7 @@ def test_the_first_row_that_is_wrong_is_named() -> None:
 
 
 def test_rows_taken_from_the_middle_or_the_end_are_missed() -> None:
-    links, _ = read_record(RECORD.splitlines())
+    links = read_record(RECORD.splitlines()).links
     middle = find_first_fault([*links[:2], *links[3:]], KEYS)
     assert middle is not None and middle.problem.startswith("a link is missing: number 4 stands where 3")
     assert find_first_fault(links[:-1], KEYS) is None, "a shorter chain is a chain: hence the anchored head"
@@ -94,15 +94,15 @@ def test_rows_taken_from_the_middle_or_the_end_are_missed() -> None:
 
 
 def test_an_empty_keyring_trusts_nobody() -> None:
-    links, _ = read_record(RECORD.splitlines())
-    fault = find_first_fault(links, Keyring([]))
-    assert fault is not None and "no pinned key has signed it" in fault.problem
+    links = read_record(RECORD.splitlines()).links
+    fault = find_first_fault(links, {"decisions": Keyring([])})
+    assert fault is not None and "no pinned key of decisions has signed it" in fault.problem
 
 
 def test_a_file_is_checked_from_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "record.jsonl"
     file.write_text(RECORD)
-    links, _ = read_record(RECORD.splitlines())
+    links = read_record(RECORD.splitlines()).links
     command = ["audit", "verify", "--file", str(file), "--key", SIGNER.public_key_line, "--head"]
     assert ratchet(*command, f"6:{links[-1].hash}").exit_code == 0
     wrong = ratchet(*command, f"7:{'0' * 64}")

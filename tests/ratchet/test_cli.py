@@ -42,7 +42,13 @@ def with_parameter(name: str) -> Iterator[tuple[str, ...]]:
 @pytest.fixture
 def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a state folder that does not exist, in a process without the variables of a stack."""
-    for name in ("RATCHET_MLFLOW_URL", "RATCHET_ENDPOINTS_URL", "RATCHET_DECISIONS_KEY", "RATCHET_MODELS_KEY"):
+    for name in (
+        "RATCHET_MLFLOW_URL",
+        "RATCHET_ENDPOINTS_URL",
+        "RATCHET_DECISIONS_KEY",
+        "RATCHET_RECORDS_KEY",
+        "RATCHET_MODELS_KEY",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RATCHET_STATE", str(tmp_path / "state"))
     return tmp_path / "state"
@@ -65,7 +71,13 @@ def test_every_command_has_help_and_so_has_each_option(words: tuple[str, ...]) -
 def test_the_gateway_s_commands_find_the_running_stack_and_a_variable_that_is_set_counts_more(tmp_path: Path) -> None:
     ports = {"prefect": 14200, "mlflow": 15000, "endpoints": 18080, "gateway": 18090}
     (tmp_path / "stack.json").write_text(json.dumps({"ports": ports, "processes": []}))
-    unset = ("RATCHET_MLFLOW_URL", "RATCHET_ENDPOINTS_URL", "RATCHET_DECISIONS_KEY", "RATCHET_MODELS_KEY")
+    unset = (
+        "RATCHET_MLFLOW_URL",
+        "RATCHET_ENDPOINTS_URL",
+        "RATCHET_DECISIONS_KEY",
+        "RATCHET_RECORDS_KEY",
+        "RATCHET_MODELS_KEY",
+    )
     program = "from tests.fixtures.command_line import ratchet; import os; print(ratchet('gateway', 'list').output, {})"
     values = "os.environ['RATCHET_MLFLOW_URL'], os.environ['PREFECT_API_URL']"
     variables = {name: value for name, value in os.environ.items() if name not in unset}

@@ -18,7 +18,7 @@ from tests.fakes.git_hosts import Remote
 from tests.fixtures.command_line import ratchet
 from tests.fixtures.hooks import C2, SECRET, hook, push
 from tests.fixtures.hooks import TRIGGERS as RULES
-from tests.fixtures.signing_keys import MODELS, SIGNER
+from tests.fixtures.signing_keys import MODELS, RECORDS, SIGNER
 from tests.waiting import wait_for
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
@@ -31,6 +31,7 @@ def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inbox:
     for name in ("RATCHET_MLFLOW_URL", "RATCHET_ENDPOINTS_URL"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setenv("RATCHET_DECISIONS_KEY", SIGNER.public_key_line)
+    monkeypatch.setenv("RATCHET_RECORDS_KEY", RECORDS.public_key_line)
     monkeypatch.setenv("RATCHET_MODELS_KEY", MODELS.public_key_line)
     monkeypatch.setenv("RATCHET_STATE", str(tmp_path / "state"))
     return open_inbox("local")

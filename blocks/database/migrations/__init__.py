@@ -1,6 +1,6 @@
 """The ledger's schema, revision by revision; Alembic brings a database up to the revision of this program.
 
-To change the schema: change `blocks.database.tables`, and add `versions/r0004_<what>.py` beside the last one, with
+To change the schema: change `blocks.database.tables`, and add `versions/r0005_<what>.py` beside the last one, with
 `revision`, `down_revision` and `upgrade`; then set `HEAD`. A released revision is never edited. It may add tables,
 columns with a default, and indexes; it may not rebuild a table (Alembic's batch mode), because rows are never moved or
 rewritten. There is no downgrade: restore a ledger from a backup.
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, inspect, text
 
 from blocks.common.errors import Rejected
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision of this program. A constant, because to ask Alembic for it takes 0.3 s of each process."""
 VERSION_TABLE = "ratchet_schema"
 """Not Alembic's own name: MLflow or Prefect may have theirs in the same database."""

@@ -21,6 +21,8 @@ def find_request(env: Environment, name: str) -> ApprovalRequest:
         request = env.approvals().get_request(name)
     except NotFound:
         request = None
+    except Corrupt as cause:
+        raise _to_request_error(cause) from cause
     except PortError as cause:
         raise RequestError(503, "The ledger is unavailable at the moment. Try again.") from cause
     if request is None or request.environment != env.name:

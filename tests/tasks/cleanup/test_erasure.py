@@ -82,7 +82,7 @@ def test_who_asked_and_which_digests_changed_is_signed_and_the_key_is_not(env: W
     before = env.lake().as_of("houses").digest
     erased(env)
     links = env.approvals().chain_entries()
-    assert find_first_fault(links, env.signing.trusted_keys("decisions")) is None
+    assert find_first_fault(links, env.signing.chain_trust().keys) is None
     records = [record_from_entry(link) for link in links if link.kind == "erasure"]
     asked, done = records
     assert isinstance(asked, ErasureRecord) and isinstance(done, ErasureRecord)
@@ -99,7 +99,7 @@ def test_a_dry_run_counts_and_changes_nothing(env: World) -> None:
         "houses": 1, "houses-predictions": 1, "houses-quarantine": 2,
     }  # fmt: skip
     assert {name: env.lake().as_of(name).digest for name in env.lake().datasets()} == before
-    assert env.approvals().chain_entries() == ()
+    assert "erasure" not in {link.kind for link in env.approvals().chain_entries()}
     assert len([*env.scratch.glob("tiers/*/*")]) == 1
 
 

@@ -91,9 +91,9 @@ def test_a_decision_that_does_not_stand_deploys_nothing(
 def test_an_approval_of_one_evidence_is_none_of_another(env: World) -> None:
     request = approved(env, evidence())
     other = request_over(evidence(trained=TRAINED.model_copy(update={"model_digest": "x" * 64})))
-    with pytest.raises(Refusal, match="was changed after it was decided"):
+    with pytest.raises(Refusal, match="was changed after it was read"):
         verify_approval(env, other, "1", interrupted_effect=None, now=NOW)
-    with pytest.raises(Refusal, match="was changed after it was decided"):
+    with pytest.raises(Refusal, match="was changed after it was read"):
         verify_approval(env, replace(request, evidence=other.evidence), "1", interrupted_effect=None, now=NOW)
 
 

@@ -10,7 +10,7 @@ from blocks.approvals.sql import SqlApprovals
 from blocks.common.gateway_settings import GatewaySettings, OpenIdConnect
 from deployments.register import build_environment, read_environment_settings
 from services.gateway.settings import EnvironmentReader
-from tests.fixtures.signing_keys import MODELS, SIGNER
+from tests.fixtures.signing_keys import MODELS, RECORDS, SIGNER
 
 OIDC = {"issuer": "https://login.example.com", "client_id": "ratchet"}
 
@@ -50,7 +50,7 @@ def variables(tmp_path: Path) -> dict[str, str]:
     return {
         "RATCHET_STATE": str(tmp_path), "RATCHET_MLFLOW_URL": "http://127.0.0.1:1",
         "RATCHET_ENDPOINTS_URL": "http://127.0.0.1:1", "RATCHET_DECISIONS_KEY": SIGNER.public_key_line,
-        "RATCHET_MODELS_KEY": MODELS.public_key_line,
+        "RATCHET_RECORDS_KEY": RECORDS.public_key_line, "RATCHET_MODELS_KEY": MODELS.public_key_line,
     }  # fmt: skip
 
 
