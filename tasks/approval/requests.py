@@ -19,7 +19,6 @@ from tasks.approval.rules.evidence import (
 )
 from tasks.approval.rules.people import People
 from tasks.shared.alerts import emit_alert
-from tasks.shared.champion import approved_evidence
 from tasks.shared.code import unapproved_authors
 from tasks.shared.models import TeamModel
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult, ValidationResult
@@ -30,6 +29,7 @@ from tasks.shared.trust import (
     environment_people,
     latest_signed_time,
     record_refusals,
+    signed_version_facts,
 )
 from tasks.shared.waivers import valid_waivers
 
@@ -115,8 +115,8 @@ def submit_request(
     """Write the request over this evidence into the ledger, with who may decide it; a retry finds it there."""
     spec, digest = team_model.spec, evidence_digest(evidence)
     policy = approval_policy(env, spec)
-    serving = evidence.champion_version
-    champion = approved_evidence(env, spec.name, serving) if serving else None
+    champion = evidence.champion_version
+    champion_commit = signed_version_facts(env, spec.name, champion).commit if champion else ""
     return env.approvals().add_request(
         ApprovalRequest(
             id=f"{spec.name}-{evidence.version}-{digest[:8]}",
@@ -132,10 +132,7 @@ def submit_request(
             approvers=policy.approvers,
             four_eyes=policy.four_eyes,
             authors=unapproved_authors(
-                spec.name,
-                champion.commit if champion else "",
-                commit=evidence.commit,
-                has_patch=bool(evidence.patch_digest),
+                spec.name, champion_commit, commit=evidence.commit, has_patch=bool(evidence.patch_digest)
             ),
             approvals=policy.approvals,
             roles=policy.roles,
@@ -191,8 +188,8 @@ def submit_decision(
         Corrupt: signed decisions are missing from the ledger.
     """
     approvals = env.approvals()
-    request = approvals.get_request(request_id)
     with record_refusals(env, request_id, "decide", decided_by, channel, now):
+        request = approvals.get_request(request_id)
         signer = env.signing.signer("decisions")
         check_clock(latest_signed_time(approvals.chain_entries()) or request.requested_at, now)
         if shown_digest is not None and not (shown_digest == request.digest == text_digest(request.evidence)):

@@ -40,6 +40,7 @@ from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import materialise, parquet_files
+from tasks.shared.trust import signed_version_facts
 from tasks.validation.rules.parquet_rows import to_frame
 
 REFERENCE_LAYOUT_VERSION = 2
@@ -105,19 +106,20 @@ def load_reference(env: Environment, model: TeamModel, version: str) -> Referenc
 
 
 def _reference_tier(env: Environment, spec: ModelSpec, version: ModelVersion) -> TierData:
-    tags = version.tags
-    lake = env.lake()
-    reads = resolve_reads(lake, spec.data, tags["ratchet.reread_as_of"])
+    facts, lake = signed_version_facts(env, spec.name, version.version), env.lake()
+    reads = resolve_reads(lake, spec.data, version.tags["ratchet.reread_as_of"])  # its digest is verified below
     erased = any(read.erased for read in reads.tables.values())  # the other rows are still those of the version
-    if reads.digest != tags["ratchet.data_digest"] and not erased:
+    if reads.digest != facts.data_digest and not erased:
         raise Refusal(
             "the lake no longer has the reference data of the version",
-            where=f"{spec.data.dataset} as of {tags['ratchet.snapshot']}",
+            where=f"{spec.data.dataset} as of {facts.as_of}",
             value=reads.digest,
             remedy="Restore the data set, or retrain.",
         )
-    recorded = tags.get("ratchet.holdout", "")  # under another rule the version may have been trained on its holdout
-    return materialise(lake, env.engine(), reads, spec, tags["ratchet.tier"], env.scratch, recorded)
+    recorded = facts.holdout_rule or version.tags.get(
+        "ratchet.holdout", ""
+    )  # under another rule the version may have been trained on its holdout
+    return materialise(lake, env.engine(), reads, spec, facts.tier, env.scratch, recorded)
 
 
 def _write_reference(env: Environment, spec: ModelSpec, version: ModelVersion, tier: TierData, place: Path) -> None:

@@ -38,6 +38,7 @@ from tasks.shared.rules import sql
 from tasks.shared.rules.cost.budget import CostBreakdown, is_local_work
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
+from tasks.shared.trust import signed_version_facts
 
 TRIGGER_KINDS: dict[str, TriggerKind] = {"model.drift.detected": "drift", "model.quality.degraded": "quality"}
 RETRAIN_STARTED, RETRAIN_REFUSED = "retraining.started", "retraining.refused"
@@ -164,15 +165,12 @@ def labelled_rows_since(env: Environment, spec: ModelSpec, version: str, now: da
     """Return the number of labelled rows added after a version's snapshot, and the time of the newest label.
 
     Raises:
-        Refusal: no version is deployed, or the registry does not know what it was trained on.
+        Refusal: no version is deployed, or the ledger has no approved evidence of it.
         NotFound: the data set or the snapshot does not exist.
     """
     if not version:
         raise Refusal("no version is deployed", where=spec.name, remedy="Retrain and approve a first version.")
-    registered = env.tracking().version(spec.name, version)
-    if registered is None or "ratchet.snapshot" not in registered.tags:
-        raise Refusal("the registry does not know what the deployed version was trained on", value=version)
-    champion_read = env.lake().as_of(spec.data.dataset, registered.tags["ratchet.snapshot"])
+    champion_read = env.lake().as_of(spec.data.dataset, signed_version_facts(env, spec.name, version).as_of)
     return LabelledRows(
         labelled_rows(env, spec) - labelled_rows(env, spec, champion_read), _newest_label_time(env, spec, now)
     )

@@ -1,24 +1,21 @@
 """The champion: the deployed version according to the ledger, with its approved files."""
 
 from collections.abc import Collection
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from blocks.approvals.base import final_decision
-from blocks.approvals.chain import decisions_of
 from blocks.common.errors import NotFound
 from blocks.environment import Environment
 from blocks.tracking.base import Tracking
 from runtime.digests import folder_digest
 from runtime.values import FORMS_VERSION
-from tasks.approval.rules.evidence import Evidence, parse_evidence, text_digest
+from tasks.approval.rules.evidence import Evidence
 from tasks.approval.rules.history import champion_of
 from tasks.shared.rules.model.holdout import parse_holdout_rule
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.tiers import newest_sql
-from tasks.shared.trust import verified_chain, verified_decisions
+from tasks.shared.trust import signed_version_facts
 
 
 def champion_version(env: Environment, model: str) -> str:
@@ -65,26 +62,6 @@ def verified_champion_files(env: Environment, model: str, version: str) -> Path:
     return artifact
 
 
-def approved_evidence(env: Environment, model: str, version: str) -> Evidence | None:
-    """Return the evidence over which people approved a version, as their signed decisions cover it; None for none.
-
-    Tags of the registry are not asked: whoever can write to it can change them.
-
-    Raises:
-        Refusal: the record of decisions is damaged, or the request was changed after it was decided.
-    """
-    links, approvals = verified_chain(env), env.approvals()
-    for request_id in dict.fromkeys(decision.request_id for decision in reversed(decisions_of(links))):
-        with suppress(NotFound):
-            request = approvals.get_request(request_id)
-            if (request.model, request.environment, request.version) != (model, env.name, version):
-                continue
-            final = final_decision(verified_decisions(links, request), request.approvals)
-            if final is not None and final.approved is True and final.digest == text_digest(request.evidence):
-                return parse_evidence(request.evidence)
-    return None
-
-
 def comparable_since(env: Environment, spec: ModelSpec, version: str, challenger_rule: str) -> datetime | None:
     """Return the time that holdout rows must be newer than for the champion not to have trained on them.
 
@@ -94,16 +71,13 @@ def comparable_since(env: Environment, spec: ModelSpec, version: str, challenger
     Raises:
         Refusal: the champion may have been trained on rows of the holdout.
     """
-    if env.tracking().version(spec.name, version) is None:
+    found = env.tracking().version(spec.name, version)
+    if found is None:
         raise Refusal("the deployed version is not in the registry", value=version, remedy="Restore it, or roll back.")
-    approved = approved_evidence(env, spec.name, version)
-    if approved is None:
-        raise Refusal(
-            "nobody approved the deployed version, so it is unknown which rows it was trained on",
-            where=f"{spec.name} version {version}",
-            remedy="Roll back to a version that was approved.",
-        )
-    recorded, rule = approved.holdout_rule, parse_holdout_rule(challenger_rule)
+    facts, rule = signed_version_facts(env, spec.name, version), parse_holdout_rule(challenger_rule)
+    recorded, trained_until = facts.holdout_rule, facts.trained_until
+    if recorded is None:  # evidence of earlier releases has neither
+        recorded, trained_until = found.tags.get("ratchet.holdout"), found.tags.get("ratchet.trained_until")
     if not rule.time and recorded == challenger_rule:
         return None
     if not rule.time or not recorded:
@@ -114,19 +88,19 @@ def comparable_since(env: Environment, spec: ModelSpec, version: str, challenger
             remedy=f"Set holdout (now {challenger_rule}) back, or retrain the champion with it first.",
         )
     champion_rule = parse_holdout_rule(recorded)
-    until = approved.trained_until if champion_rule.time == rule.time else None
-    newest = datetime.fromisoformat(until) if until else _newest_row(env, spec, version, approved.as_of, rule.time)
+    until = trained_until if champion_rule.time == rule.time else ""
+    newest = datetime.fromisoformat(until) if until else _newest_row(env, spec, facts, rule.time)
     return newest + max(rule.gap, champion_rule.gap)
 
 
-def _newest_row(env: Environment, spec: ModelSpec, version: str, as_of: str, time: str) -> datetime:
+def _newest_row(env: Environment, spec: ModelSpec, champion: Evidence, time: str) -> datetime:
     """Return the newest time of all rows as of the champion's snapshot: it was trained on none that is newer.
 
     It bounds versions of earlier releases, and those that were not divided by time.
     """
     lake = env.lake()
     try:
-        files = lake.files(lake.as_of(spec.data.dataset, as_of))
+        files = lake.files(lake.as_of(spec.data.dataset, champion.as_of))
         newest: datetime | None = env.engine().query(newest_sql(time), {"rows": files})["newest"][0].as_py()
         if newest is not None:
             return newest
@@ -135,7 +109,7 @@ def _newest_row(env: Environment, spec: ModelSpec, version: str, as_of: str, tim
         problem = str(cause)
     raise Refusal(
         "it is unknown until when the champion's training rows go, so it may have been trained on rows of the holdout",
-        where=f"version {version}",
+        where=f"version {champion.version}",
         value=problem,
         remedy="Restore the data set that it was trained on, or set holdout back.",
     )

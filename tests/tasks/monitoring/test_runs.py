@@ -145,12 +145,25 @@ def test_nothing_serves_is_told(tmp_path: Path) -> None:
     assert "is deployed yet" in seen.summary
 
 
-def test_a_reference_that_the_lake_no_longer_has_is_told(env: World, tmp_path: Path) -> None:
-    env.tracking().tag_version("price", "1", {"ratchet.data_digest": "0" * 64})
+@pytest.mark.parametrize(
+    ("tag", "value", "says"),
+    [
+        ("data_digest", "0" * 64, "the registry says otherwise"),
+        ("reread_as_of", "now", "no longer has the reference data"),
+    ],
+    ids=["edited digest", "edited read"],
+)
+def test_a_reference_that_is_not_the_approved_one_is_told(
+    env: World, tmp_path: Path, tag: str, value: str, says: str
+) -> None:
+    if value == "now":
+        land(env, houses(10, seed=9, first=900_000), "later")
+        value = env.lake().as_of("houses").id
+    env.tracking().tag_version("price", "1", {f"ratchet.{tag}": value})
     ask_days(env, 500)
     seen = looked(env, tmp_path)
     assert (seen.outcome, causes(seen)) == ("not_checked", {"reference:"})
-    assert "no longer has the reference data" in seen.summary
+    assert says in seen.summary
 
 
 def test_a_server_that_is_down_is_tried_again_and_not_judged(env: World, tmp_path: Path) -> None:

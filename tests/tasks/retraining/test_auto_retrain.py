@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from blocks.common.errors import NotFound, Unavailable
+from blocks.common.errors import Unavailable
 from blocks.records.compute import Compute
 from blocks.trainers.fake import FakeTrainer
 from tasks.retraining.rules.guards import LabelledRows, RetrainTrigger, Unknown
@@ -198,11 +198,11 @@ def test_rows_of_the_future_do_not_make_labels_fresh(env: World) -> None:
     assert found.newest_label_time == datetime.fromisoformat("2026-11-21T00:00:00Z")
 
 
-def test_a_version_that_the_registry_does_not_know_allows_nothing(env: World) -> None:
+def test_a_version_whose_snapshot_somebody_has_edited_allows_nothing(env: World) -> None:
     facts = gather_retrain_facts(env, model(), RetrainTrigger("drift", LATER, True, "It differs."), LATER)
     assert isinstance(facts.rows, LabelledRows)
     env.tracking().tag_version("price", "1", {"ratchet.snapshot": "00000009-aaaaaaaa"})
-    with pytest.raises(NotFound):
+    with pytest.raises(Refusal, match="the registry says otherwise"):
         labelled_rows_since(env, MODEL.spec, "1", LATER)
     facts = gather_retrain_facts(env, model(), RetrainTrigger("drift", LATER, True, "It differs."), LATER)
     assert isinstance(facts.rows, Unknown)

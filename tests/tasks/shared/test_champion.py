@@ -20,7 +20,6 @@ from tasks.shared.champion import champion_version, comparable_since, refuse_cha
 from tasks.shared.rules.model.holdout import HoldoutRule
 from tasks.shared.rules.refusal import Refusal
 from tests.fakes.environment import NOW, SPEC, World, artifact_of, register, release
-from tests.fixtures.approval_requests import approve
 
 
 @pytest.fixture
@@ -85,25 +84,15 @@ def test_a_champion_that_the_registry_has_lost_is_not_found(env: World) -> None:
 
 def test_a_champion_of_the_same_holdout_rule_is_compared_on_all_rows(env: World) -> None:
     version = register(env, {"rooms": 1.0}).version
-    approve(env, version)
+    release(env, version, "m")
     assert comparable_since(env, SPEC, version, "0.2") is None
 
 
 def test_a_champion_of_another_holdout_rule_may_have_seen_the_rows_that_decide(env: World) -> None:
-    version = register(env, {"rooms": 1.0}).version
-    approve(env, version, holdout_rule="0.1")
+    version = register(env, {"rooms": 1.0}, holdout=0.1).version
+    release(env, version, "m")
     with pytest.raises(Refusal, match=r"(?s)version 1.*another holdout rule.*0\.1.*now 0\.2"):
         comparable_since(env, SPEC, version, "0.2")
-
-
-def test_what_the_registry_says_of_a_champions_rows_does_not_count(env: World) -> None:
-    version = register(env, {"rooms": 1.0}, holdout=0.2).version
-    with pytest.raises(Refusal, match="nobody approved"):
-        comparable_since(env, SPEC, version, "0.2")
-    approve(env, version, holdout_rule=BY_TIME, trained_until="2026-03-01T00:00:00+00:00")
-    tags = {"ratchet.holdout": "0.2", "ratchet.trained_until": "2020-01-01T00:00:00+00:00"}
-    env.tracking().tag_version(SPEC.name, version, tags)
-    assert comparable_since(env, SPEC, version, BY_TIME) == datetime(2026, 3, 3, tzinfo=UTC)
 
 
 def test_a_champion_that_says_nothing_of_its_holdout_is_refused(env: World) -> None:
@@ -111,7 +100,7 @@ def test_a_champion_that_says_nothing_of_its_holdout_is_refused(env: World) -> N
     run = tracking.open_run(SPEC.name, key="by hand", name="by hand")
     tracking.log_model(run.id, {"rooms": 1.0})
     tracking.register(SPEC.name, run.id, key="by hand", tags={})
-    approve(env, "1", holdout_rule="")
+    release(env, "1", "m")
     for rule in ("0.2", BY_TIME):
         with pytest.raises(Refusal, match="another holdout rule"):
             comparable_since(env, SPEC, "1", rule)
@@ -125,10 +114,31 @@ def test_a_champion_that_is_not_in_the_registry_is_refused_with_what_to_do(env: 
 BY_TIME = HoldoutRule("time", 0.2, gap_days=2.0, time="sold_at").text
 
 
-def champion_by_time(env: World, rule: str, **data: str) -> None:
-    """Register version 1, and approve it with this holdout rule and these facts about its rows."""
+def champion_by_time(env: World, rule: str, **tags: str) -> None:
+    """Register version 1 with this holdout rule and these tags."""
+    tracking: Any = env.tracking()
+    run = tracking.open_run(SPEC.name, key="1", name="test")
+    tracking.log_model(run.id, {"rooms": 1.0})
+    tracking.register(SPEC.name, run.id, key="1", tags={"ratchet.holdout": rule, **tags})
+    release(env, "1", "m")
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [("holdout", "0.2"), ("trained_until", "2020-01-01T00:00:00+00:00"), ("cut_off", "2020-01-01T00:00:00+00:00"),
+     ("commit", "--output=/tmp/x"), ("snapshot", "00000009-ffffffff"), ("tier", "development"), ("data_digest", "e" * 64)],
+)  # fmt: skip
+def test_a_tag_of_the_champion_that_somebody_has_edited_is_refused(env: World, tag: str, value: str) -> None:
+    champion_by_time(env, BY_TIME, **{"ratchet.trained_until": "2026-03-01T00:00:00+00:00", "ratchet.commit": "c" * 40})
+    env.tracking().tag_version(SPEC.name, "1", {f"ratchet.{tag}": value})
+    with pytest.raises(Refusal, match=rf"(?s)version 1, tag ratchet\.{tag}.*otherwise.*restore the tag"):
+        comparable_since(env, SPEC, "1", BY_TIME)
+
+
+def test_a_version_that_nobody_approved_has_no_facts(env: World) -> None:
     register(env, {"rooms": 1.0})
-    approve(env, "1", holdout_rule=rule, **data)
+    with pytest.raises(Refusal, match="no approved evidence"):
+        comparable_since(env, SPEC, "1", "0.2")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +152,7 @@ def champion_by_time(env: World, rule: str, **data: str) -> None:
 def test_by_time_a_champion_is_compared_on_rows_newer_than_its_training_and_the_longer_gap(
     env: World, rule: str, since: str
 ) -> None:
-    champion_by_time(env, rule, trained_until="2026-03-01T00:00:00+00:00")
+    champion_by_time(env, rule, **{"ratchet.trained_until": "2026-03-01T00:00:00+00:00"})
     assert comparable_since(env, SPEC, "1", BY_TIME) == datetime.fromisoformat(since).replace(tzinfo=UTC)
 
 
@@ -158,11 +168,13 @@ def test_what_bounds_no_champion_is_bounded_by_the_rows_of_its_snapshot(env: Wor
     rows = pa.table({"sold_at": times, "_bucket": pa.array([1, 2, 3], pa.int32())})
     env._adapters[env.engine_adapter] = DuckDBEngine()
     snapshot = env.lake().append(SPEC.data.dataset, rows, source="test", key="1", at=NOW)
-    champion_by_time(env, rule, as_of=snapshot.id, trained_until="2026-01-01T00:00:00+00:00")
+    champion_by_time(
+        env, rule, **{"ratchet.snapshot": snapshot.id, "ratchet.trained_until": "2026-01-01T00:00:00+00:00"}
+    )
     assert comparable_since(env, SPEC, "1", BY_TIME) == datetime(2026, 5, 11, tzinfo=UTC)
 
 
 def test_a_champion_whose_training_cannot_be_bounded_is_refused(env: World) -> None:
-    champion_by_time(env, "0.2", as_of="gone")
+    champion_by_time(env, "0.2", **{"ratchet.snapshot": "gone"})
     with pytest.raises(Refusal, match=r"(?s)version 1.*unknown until when.*set holdout back"):
         comparable_since(env, SPEC, "1", BY_TIME)
