@@ -197,7 +197,7 @@ def _words(text: str, look_alikes: Mapping[int, int] = _LOOK_ALIKES[0]) -> str:
 
 
 def _skeleton(text: str, look_alikes: Mapping[int, int] = _LOOK_ALIKES[0]) -> str:
-    """Return a normalized text without accents and strokes, each look-alike as the Latin letter that it resembles."""
+    """Return a normalized text without accents and strokes, in the Latin letters that look-alikes resemble."""
     return "".join(_base_letter(c) for c in text.translate(look_alikes))
 
 
