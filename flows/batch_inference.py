@@ -3,7 +3,7 @@
 from prefect import flow
 
 from flows.options import FLOW_OPTIONS
-from flows.parameters import AsOf, EnvironmentName, ModelName
+from flows.parameters import AsOf, EnvironmentName, ModelName, SourceAddress
 from flows.stopping import stop_batch_inference_jobs
 from tasks.batch.tasks import run_batch_inference
 from tasks.shared.records import BatchInferenceResult
@@ -16,7 +16,7 @@ from tasks.shared.records import BatchInferenceResult
     **FLOW_OPTIONS,
 )
 def batch_inference(
-    model: ModelName, source: str, query: str = "", as_of: AsOf = "", environment: EnvironmentName = "local"
+    model: ModelName, source: SourceAddress, query: str = "", as_of: AsOf = "", environment: EnvironmentName = "local"
 ) -> BatchInferenceResult:
     """Validate the input, predict with the champion, and append the predictions to the lake as a new snapshot.
 

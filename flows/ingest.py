@@ -6,7 +6,7 @@ from prefect.client.schemas.objects import State
 from flows.exclusive import one_at_a_time
 from flows.options import FLOW_OPTIONS
 from flows.outcomes import completed
-from flows.parameters import EnvironmentName, ModelName
+from flows.parameters import EnvironmentName, ModelName, SourceAddress
 from tasks.ingestion.tasks import ingest_source
 from tasks.shared.records import IngestResult
 
@@ -14,7 +14,7 @@ from tasks.shared.records import IngestResult
 @flow(name="ingest", flow_run_name="{model} from {source}", **FLOW_OPTIONS)
 def ingest(
     model: ModelName,
-    source: str,
+    source: SourceAddress,
     query: str = "",
     environment: EnvironmentName = "local",
     watermark: str = "",

@@ -14,17 +14,13 @@ from blocks.environment import open_environment
 from runtime.foreign_text import log_visible_text
 
 
-def show_log_text(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
-    """Make all log lines of the flow run's process visible text: a hook for `on_running`."""
-    log_visible_text()
-
-
 def send_run_log(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
-    """Start to forward log lines when the environment has `[logs]`: a hook for `on_running`.
+    """Make log lines visible text, and forward them when the environment has `[logs]`: a hook for `on_running`.
 
     It runs in the flow run's process, which sends the remaining lines before it exits. Prefect logs a failed hook; the
     run goes on.
     """
+    log_visible_text()
     with suppress(NotFound):  # the flow itself reports a missing environment
         env = open_environment(flow_run.parameters.get("environment", "local"))
         if env.logs is None:
@@ -37,6 +33,6 @@ def send_run_log(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
 FLOW_OPTIONS: dict[str, Any] = {
     "persist_result": True,
     "result_serializer": "json",
-    "on_running": [show_log_text, send_run_log],
+    "on_running": [send_run_log],
 }
 """Options of every flow that stores its result."""

@@ -18,6 +18,9 @@ EnvironmentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 DataTier = Literal["development", "staging", "full"]
 """The data tier: nested samples of whole entities."""
 
+SourceAddress = Annotated[str, Field(max_length=4000), AfterValidator(refuse_hidden_characters)]
+"""A file, folder, glob, table or URL of rows; the run is named for it."""
+
 AsOf = Annotated[str, Field(max_length=100)]
 """A snapshot's id, an ISO 8601 time with a zone, or "" for now."""
 

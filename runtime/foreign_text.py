@@ -21,16 +21,22 @@ _INVISIBLE = re.compile(
     "|(?<![\u2190-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff])\ufe0f"
 )
 """Characters that Unicode calls letters, marks or symbols, and that show nothing; U+FE0F only colours a symbol."""
-_LINE_ENDS = str.maketrans("\n\t", "  ")
+_LINE_SPACES = str.maketrans("\n\t", "  ")
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def visible(text: object, keep: str = "") -> str:
-    r"""Return text whose control and invisible characters are shown as `\x1b` or `\u202e`, except those of `keep`."""
+    r"""Return text whose control and invisible characters are shown as `\x1b` or `\u202e`, except those of `keep`.
+
+    So are spaces that are not U+0020.
+    """
     plain = str(text)
     if plain.isascii() and plain.isprintable():
         return plain
-    return "".join(c if c in keep or not _is_hidden(c) else _code_of(c) for c in _INVISIBLE.sub(_shown_match, plain))
+    return "".join(
+        c if c in keep or c == " " or not (_is_hidden(c) or c.isspace()) else _code_of(c)
+        for c in _INVISIBLE.sub(_shown_match, plain)
+    )
 
 
 def one_line(text: object, most: int = 0) -> str:
@@ -57,7 +63,7 @@ def refuse_hidden_characters(text: str) -> str:
 
 def refuse_hidden_in_lines(text: str) -> str:
     """Return a text of several lines, such as a reason, as it is: see `refuse_hidden_characters`."""
-    refuse_hidden_characters(text.replace("\r\n", "\n").translate(_LINE_ENDS))
+    refuse_hidden_characters(text.replace("\r\n", "\n").translate(_LINE_SPACES))
     return text
 
 

@@ -15,9 +15,14 @@ PortError
 A refusal by the rules of the project has a class of its own, and is never retried either.
 """
 
+from runtime.foreign_text import visible
+
 
 class PortError(Exception):
-    """An error of a port. The message names the resource, the place, the value and the remedy."""
+    """An error of a port. The message names the resource, the place, the value and the remedy, in visible text."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), keep="\n")
 
 
 class TransientError(PortError):

@@ -95,7 +95,7 @@ def send_notification(channel: NotificationBlock, notice: Notification) -> None:
     try:
         with channel.raise_on_failure():
             cast(
-                object, channel.notify(text, written(one_line(notice.subject)))
+                object, channel.notify(text, one_line(notice.subject))
             )  # outside an event loop this call sends at once
     except Exception as cause:
         raise Unavailable(f"{type(channel).__name__} did not take it: {type(cause).__name__}") from cause

@@ -56,11 +56,8 @@ def validate(model: str, data: TierData, environment: str = "") -> ValidationRes
         _write_text(cached_report, validation_result.model_dump_json())
         return validation_result
     validation_result = ValidationResult.model_validate_json(cached_report.read_text())
-    create_markdown_artifact(
-        key="validation",
-        markdown=stored_markdown(validation_result.report_markdown),
-        description=f"Checks of {where}, kept",
-    )
+    report = stored_markdown(validation_result.report_markdown)
+    create_markdown_artifact(key="validation", markdown=report, description=f"Checks of {where}, kept")
     passed, rows_checked = validation_result.expectations_passed, validation_result.rows
     get_run_logger().info("%d expectations passed on these %d rows in an earlier run", passed, rows_checked)
     return validation_result
@@ -68,7 +65,7 @@ def validate(model: str, data: TierData, environment: str = "") -> ValidationRes
 
 def _validate_tier(env: Environment | None, model: TeamModel, data: TierData, where: str) -> ValidationResult:
     engine = env.engine() if env else DuckDBEngine.model_validate({})
-    comparison_markdown: Markdown | None = None
+    comparison_markdown = Markdown("")
     with open_parquet_rows(_tier_files(data), engine) as rows:
         report = validate_table(rows, model.expectation_suite(), key=model.spec.data.entity)
     if env and report.passed:
@@ -98,16 +95,14 @@ def _tier_files(data: TierData) -> list[Path]:
     return [file for part in data.all_parts for file in sorted(part.glob("*.parquet"))]
 
 
-def compare_with_parent_tier(
-    lake: Lake, engine: Engine, scratch: Path, model: TeamModel, data: TierData
-) -> Markdown | None:
-    """Return the tier's statistics against those of the next larger tier as Markdown; None for the largest."""
+def compare_with_parent_tier(lake: Lake, engine: Engine, scratch: Path, model: TeamModel, data: TierData) -> Markdown:
+    """Return the tier's statistics against those of the next larger tier as Markdown; "" for the largest."""
     if data.tier == TIERS[-1]:
-        return None
+        return Markdown("")
     parent = _parent_tier_statistics(lake, engine, scratch, model, data)
     with open_parquet_rows(_tier_files(data), engine) as rows:
         tier = tier_statistics(rows, model.spec.data.entity, parent)
-    return None if tier.rows == parent.rows else tier_comparison_markdown(parent, tier, model.spec.data.target)
+    return Markdown("") if tier.rows == parent.rows else tier_comparison_markdown(parent, tier, model.spec.data.target)
 
 
 def _parent_tier_statistics(

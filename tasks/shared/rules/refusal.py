@@ -1,5 +1,7 @@
 """The error with which a rule refuses its input."""
 
+from runtime.foreign_text import visible
+
 
 class Refusal(Exception):
     """A rule refuses its input, with what a person needs to correct it. It is never retried.
@@ -15,4 +17,5 @@ class Refusal(Exception):
         self.problem, self.where, self.value, self.remedy = problem, where, value, remedy
         place = f"{where}: " if where else ""
         shown = f" (value: {value!r})" if value is not None else ""
-        super().__init__(f"{place}{problem}{shown}." + (f" {remedy}" if remedy else ""))
+        text = f"{place}{problem}{shown}." + (f" {remedy}" if remedy else "")
+        super().__init__(visible(text, keep="\n"))  # states of runs and logs show it as it is

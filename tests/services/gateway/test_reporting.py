@@ -175,7 +175,7 @@ def test_each_end_of_a_run_is_a_state_of_the_commit(state: tuple[str, str], expe
 def test_the_report_shows_change_run_metrics_and_data() -> None:
     text = run_markdown(CHANGE, DEPLOYED)
     assert text.splitlines()[0] == "# ✅ changed models: deployed"
-    for words in (C2, "by ada&#64;acme.example", "(http://prefect/runs/flow-run/run-1)", "## ✅ Pass: churn version 4",
+    for words in (C2, "by ada&#64;&#8203;acme.example", "(<http://prefect/runs/flow-run/run-1>)", "## ✅ Pass: churn version 4",
                   "| auc | 0.84 | 0.82 | ≥ 0.8 |", "## Checks `churn`", "| tier | `staging` |"):  # fmt: skip
         assert words in text
     assert text.index("0.84") < text.index("7,043 rows")

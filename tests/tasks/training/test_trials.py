@@ -23,7 +23,9 @@ MODEL = TeamModel(Path("models/price"), parse_spec(GOOD, "model.yaml"))
 
 
 def ended(number: int, parameters: dict[str, Any], value: float | None) -> Trial:
-    return Trial(number=number, parameters=parameters, value=value, run_id=f"run-{number}", run_url=f"fake://{number}")
+    return Trial(
+        number=number, parameters=parameters, value=value, run_id=f"run-{number}", run_url=f"http://runs/{number}"
+    )
 
 
 def search(model: TeamModel, trials: int, failing: tuple[int, ...] = ()) -> list[tuple[dict[str, Any], float | None]]:
@@ -125,7 +127,7 @@ def test_the_summary_says_how_many_were_tried_and_shows_the_ten_best() -> None:
     assert "Best of 20 trials on the full tier: validation rmse 1.2500" in text
     rows = [line for line in text.splitlines() if line.startswith("| ") and "[run]" in line]
     assert [int(row.split("|")[1]) for row in rows] == [4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
-    assert "[run](fake://4)" in rows[0]
+    assert "[run](<http://runs/4>)" in rows[0]
 
 
 def test_an_experiment_is_closed_with_its_best_metric_and_ranks_its_trials(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from prefect.logging import disable_run_logger
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
+from runtime.foreign_text import Markdown
 from tasks.shared.checks import report_and_require_valid
 from tasks.shared.models import ROOT, TeamModel, load_model
 from tasks.shared.records import TierData
@@ -198,6 +199,8 @@ def test_the_largest_tier_is_compared_with_nothing(tmp_path: Path) -> None:
 def test_the_comparison_is_shown_below_the_report(shown: list[dict[str, Any]]) -> None:
     with disable_run_logger():
         report_and_require_valid(
-            ValidationReport("price", 60, 50, 1, (HELD,)), "price, development tier", "## The tier against all"
+            ValidationReport("price", 60, 50, 1, (HELD,)),
+            "price, development tier",
+            Markdown("## The tier against all"),
         )
     assert shown[0]["markdown"].endswith("\n## The tier against all")

@@ -147,8 +147,8 @@ def test_a_metric_that_is_no_number_is_marked_and_there_is_no_interval(task):
 
 
 NASTY = {
-    "pipe": ("a | b", r"a \| b"),
-    "escaped pipe": ("a \\| b", r"a \\\| b"),
+    "pipe": ("a | b", "a &#124; b"),
+    "escaped pipe": ("a \\| b", r"a \\&#124; b"),
     "html": ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert(1)&gt;"),
     "entity": ("&lt;b&gt;", "&amp;lt;b&amp;gt;"),
     "newline": ("a\n\n# b", r"a \# b"),
