@@ -1,41 +1,43 @@
-"""Environments: the set of adapters (a platform) that a team runs on, such as `local` or `aws`."""
+"""Environments: the set of adapters (a platform) that a team runs on, such as `local` or `aws`.
 
+Every setting comes from the machine's trust file (`blocks.environment_settings`). The blocks that `register` saves
+show the settings on the Prefect UI; a block that differs from the trust file stops a run (`open_environment`).
+"""
+
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from prefect.blocks.core import Block
-from pydantic import BaseModel, ConfigDict, Field
+from prefect.client.orchestration import get_client
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from blocks.approvals.base import Approvals
 from blocks.batch_inference.base import BatchInference
 from blocks.cloud_cleanup.base import CloudCleanup
 from blocks.common.aws.cloudwatch_logs import LogGroup
-from blocks.common.errors import NotFound
+from blocks.common.errors import NotFound, Rejected
 from blocks.common.gateway_settings import GatewaySettings
-from blocks.common.trust import ApprovalSettings, RequiredApproval, SigningSettings
+from blocks.common.trust import ApprovalSettings, Purpose, RequiredApproval, SigningSettings
 from blocks.database.ledger import Ledger
 from blocks.effects.base import Effects
 from blocks.endpoints.base import Endpoint
 from blocks.engines.base import Engine
+from blocks.environment_settings import configured_ports, read_trusted_settings
 from blocks.inbox.base import Inbox
 from blocks.lake.base import Lake
 from blocks.outbox.base import Outbox
-from blocks.records.alerts import AlertChannel
+from blocks.records.alerts import AlertRouting
 from blocks.records.people import Person
 from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer
 
+E = TypeVar("E", bound="Environment")
 
-class AlertRouting(BaseModel):
-    """Alert routing: the channels, and how often an open alert is repeated."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    remind_hours: float = Field(default=24.0, ge=0, description="Hours between reminders of an open alert; 0: none.")
-    channels: tuple[AlertChannel, ...] = Field(
-        default=(), description="The channels; without any, `make alerts` lists the alerts."
-    )
+class TrustDiffers(Rejected):
+    """What is registered with the Prefect server differs from this machine's trust file."""
 
 
 class DashboardSettings(BaseModel):
@@ -50,7 +52,9 @@ class DashboardSettings(BaseModel):
 
 
 class Environment(Block):
-    """The adapter of each port, and the settings of an environment. The adapters' own blocks have the same name.
+    """The adapter of each port, and the settings of an environment.
+
+    The trust file has a table of settings for each adapter; the adapters' own blocks have the environment's name.
 
     An adapter is given as `module.Class` below `blocks.`; another one needs one new file and one line in
     `deployments/environments/<name>.toml`.
@@ -89,6 +93,38 @@ class Environment(Block):
     approval: ApprovalSettings = Field(default=ApprovalSettings(), description="Approval requirements.")
     people: dict[str, Person] = Field(default={}, description="People by the name they sign with.")
     gateway: GatewaySettings = Field(default=GatewaySettings(), description="Settings of the gateway.")
+
+    _adapter_settings: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
+    """The settings of each adapter, by its class: from the trust file, not from a block."""
+
+    @classmethod
+    def from_settings(cls: type[E], name: str, settings: Mapping[str, Any]) -> E:
+        """Return the environment that the settings describe, with its adapters. No server is asked.
+
+        Raises:
+            Rejected: a setting is unknown or not valid; the message names the key.
+        """
+        ports = configured_ports(settings)
+        if unknown := sorted(settings.keys() - Environment.model_fields.keys() - set(ports)):
+            raise Rejected(f"{name}.toml: there is no such setting: {', '.join(unknown)}")
+        known = {key: value for key, value in settings.items() if key in Environment.model_fields}
+        adapters = {f"{port}_adapter": settings[port]["adapter"] for port in ports}
+        try:
+            environment = cls(**{**known, **adapters, "name": name, "scratch": Path(settings["scratch"])})
+            for purpose in get_args(Purpose):
+                environment.signing.trusted_keys(purpose)  # raises Rejected for a public key that cannot be read
+        except (ValidationError, Rejected) as cause:
+            problem = _validation_message(cause) if isinstance(cause, ValidationError) else str(cause)
+            raise Rejected(f"{name}.toml: {problem}") from cause
+        environment._adapter_settings = {
+            settings[port]["adapter"]: {key: value for key, value in settings[port].items() if key != "adapter"}
+            for port in ports
+        }
+        return environment
+
+    def adapters(self) -> Iterator[Block]:
+        """Yield each adapter of the environment."""
+        return (self._adapter(path) for path in self._adapter_settings)
 
     @property
     def evidence_folder(self) -> Path:
@@ -140,21 +176,21 @@ class Environment(Block):
 
     def approvals(self) -> Approvals:
         """Return the approvals of this environment."""
-        return self._ledger().approvals(self.signing.chain_trust())
+        return self.ledger().approvals(self.signing.chain_trust())
 
     def effects(self) -> Effects:
         """Return the effects and deployments of this environment."""
-        return self._ledger().effects(self.signing.chain_trust())
+        return self.ledger().effects(self.signing.chain_trust())
 
     def inbox(self) -> Inbox:
         """Return the inbox of webhook deliveries of this environment."""
-        return self._ledger().inbox()
+        return self.ledger().inbox()
 
     def outbox(self) -> Outbox:
         """Return the outbox of alerts of this environment."""
-        return self._ledger().outbox()
+        return self.ledger().outbox()
 
-    def _ledger(self) -> Ledger:
+    def ledger(self) -> Ledger:
         """Return the database of the four ports above."""
         return cast(Ledger, self._adapter(self.ledger_adapter))
 
@@ -172,7 +208,17 @@ class Environment(Block):
         return cast(Engine, self._adapter(self.engine_adapter))
 
     def _adapter(self, path: str) -> Block:
-        return cast(Block, adapter_class(path).load(self.name))
+        adapter, settings = adapter_class(path), self._adapter_settings[path]
+        if unknown := sorted(settings.keys() - adapter.model_fields.keys()):
+            raise Rejected(f"{self.name}.toml, {path}: there is no such setting: {', '.join(unknown)}")
+        try:
+            return adapter(**settings)
+        except ValidationError as cause:
+            raise Rejected(f"{self.name}.toml, {path}: {_validation_message(cause)}") from cause
+
+
+def _validation_message(cause: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in cause.errors())
 
 
 def adapter_class(path: str) -> type[Block]:
@@ -190,14 +236,78 @@ def adapter_class(path: str) -> type[Block]:
         raise NotFound(f"there is no adapter {path!r}: {cause}") from cause
 
 
-def open_environment(name: str) -> Environment:
-    """Return the environment of that name.
+def trusted_environment(name: str, folder: Path | None = None) -> Environment:
+    """Return the environment of this machine's trust file, whatever is registered with Prefect.
+
+    For what must work while the two differ: alerts, ending paid jobs, the gateway, the audit.
 
     Raises:
-        NotFound: it is not registered with this process's Prefect server.
+        NoTrustFile: this machine has no such file; see `blocks.environment_settings.trust_file`.
+        Rejected: others may change the file, or it is not valid.
     """
-    try:
-        return cast(Environment, Environment.load(name))
-    except ValueError as cause:
+    return Environment.from_settings(name, read_trusted_settings(name, folder))
+
+
+def open_environment(name: str) -> Environment:
+    """Return the environment of that name, with the settings of this machine's trust file.
+
+    Raises:
+        NoTrustFile, Rejected: as `trusted_environment` does.
+        NotFound: it is not registered with this process's Prefect server.
+        TrustDiffers: a block was changed since it was registered, or this machine has another trust file.
+    """
+    environment = trusted_environment(name)
+    check_registered(environment)
+    return environment
+
+
+def check_registered(trusted: Environment) -> None:
+    """Compare the environment and each of its adapters with the blocks of that name on the Prefect server.
+
+    The message names settings and no values, because some are passwords.
+
+    Raises:
+        NotFound: the environment is not registered.
+        TrustDiffers: a setting differs, or the block of an adapter is missing or not valid.
+    """
+    name, registered = trusted.name, _registered_blocks(trusted.name)
+    if trusted.get_block_type_slug() not in registered:
         problem = f"environment {name!r} is not registered with this Prefect server"
-        raise NotFound(f"{problem}; run: python -m ratchet register {name}") from cause
+        raise NotFound(f"{problem}; run: python -m ratchet register {name}")
+    if differing := [each for block in (trusted, *trusted.adapters()) for each in _differences(block, registered)]:
+        raise TrustDiffers(
+            f"environment {name!r} on the Prefect server is not the one of this machine's trust file: "
+            f"{', '.join(differing)}. If nobody should have changed the block, find out who did; then run: "
+            f"python -m ratchet register {name}, or correct the trust file (python -m ratchet trust show {name})"
+        )
+
+
+def _registered_blocks(name: str) -> dict[str, dict[str, Any]]:
+    """Return the content of every block of that name by the slug of its type, in one request instead of one a block."""
+    wanted = {"name": {"any_": [name]}, "is_anonymous": {"eq_": False}}
+    with get_client(sync_client=True) as client:
+        found = client.request(
+            "POST", "/block_documents/filter", json={"block_documents": wanted, "include_secrets": True}
+        )
+    return {block["block_type"]["slug"]: block["data"] for block in found.json()}
+
+
+def _differences(trusted: Block, registered: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the names of the settings in which a trusted block and the registered one differ.
+
+    A default that each process computes, such as its interpreter, is left out: the trust file does not have it.
+    """
+    kind = type(trusted)
+    slug = kind.get_block_type_slug()
+    if slug not in registered:
+        return [f"{slug} is missing"]
+    try:
+        block = kind(**registered[slug])
+    except ValidationError:
+        return [f"{slug} is not valid"]
+    fields = {
+        field
+        for field, info in kind.model_fields.items()
+        if field in trusted.model_fields_set or info.default_factory is None
+    }
+    return sorted(f"{slug}.{field}" for field in fields if getattr(trusted, field) != getattr(block, field))

@@ -17,10 +17,10 @@ def build_automations() -> Sequence[AutomationCore]:
     return (
         AutomationCore(
             name="Ratchet: deliver alerts",
-            description="Something happened to a model: deliver what the ledger's outbox holds.",
+            description="Something happened to a model or an environment: deliver what the ledger's outbox holds.",
             trigger=EventTrigger(
-                expect={"model.*", "evaluation.*", "approval.*", "release.*", "retraining.*"},
-                match=ResourceSpecification({"prefect.resource.id": "ratchet.model.*"}),
+                expect={"model.*", "evaluation.*", "approval.*", "release.*", "retraining.*", "environment.*"},
+                match=ResourceSpecification({"prefect.resource.id": ["ratchet.model.*", "ratchet.environment.*"]}),
                 posture=Posture.Reactive,
                 threshold=1,
                 within=timedelta(0),

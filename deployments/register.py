@@ -1,16 +1,17 @@
 """Register an environment's blocks with Prefect, and deploy the flows."""
 
 import hashlib
+import json
 import os
+import re
 import shlex
-import string
 import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import prefect
 import yaml
@@ -18,26 +19,19 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.process import ProcessWorker
-from pydantic import ValidationError
 
 from blocks.common.errors import Rejected
-from blocks.common.trust import Purpose
-from blocks.environment import AlertRouting, Environment, adapter_class
+from blocks.environment import Environment
+from blocks.environment_settings import MACHINE_FOLDER, read_settings, read_trusted_settings
 from deployments.automations import save_automations
 from deployments.environment_files import environment_file
+from deployments.state import trust_folder
 from runtime.digests import file_digest
+from runtime.files import write_text_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
-REQUIRED_PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
-OPTIONAL_PORTS = ("small_trainer", "batch_inference", "cloud_cleanup")
-"""Ports that an environment may leave out."""
-TASK_RUNNERS = ("thread", "dask")
 WORK_POOL, MAX_RUNS = "local", 4
 """The work pool, and how many of its flow runs run at once."""
-
-
-class MissingVariable(Rejected):
-    """A variable that an environment's file needs is not set."""
 
 
 def read_environment_settings(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -48,92 +42,69 @@ def read_environment_settings(name: str, variables: Mapping[str, str]) -> dict[s
         Rejected: a port is missing; the message names it.
         MissingVariable: a variable is not set.
     """
-    path = environment_file(name, ROOT)
-    try:
-        settings = {
-            key: _substitute_variables(value, variables) for key, value in tomllib.loads(path.read_text()).items()
-        }
-    except KeyError as cause:
-        raise MissingVariable(f"{path.name} needs the variable {cause}, which is not set; `make up` sets it") from cause
-    except (ValueError, tomllib.TOMLDecodeError) as cause:
-        raise Rejected(f"{path.name} cannot be read: {cause}") from cause
-    missing = [port for port in REQUIRED_PORTS if not isinstance(settings.get(port), dict)]
-    if missing:
-        raise Rejected(f"{path.name} has no table for: {', '.join(missing)}; each port needs its own table")
-    ports = _configured_ports(settings)
-    unnamed = [
-        port for port in ports if not (isinstance(t := settings[port], dict) and isinstance(t.get("adapter"), str))
-    ]
-    if unnamed:
-        raise Rejected(f'{path.name} has no adapter for: {", ".join(unnamed)}; write adapter = "blocks.…"')
-    adapters = [settings[port]["adapter"] for port in ports]
-    if repeated := sorted({adapter for adapter in adapters if adapters.count(adapter) > 1}):
-        raise Rejected(
-            f"{path.name} names {', '.join(repeated)} twice; Prefect saves one block per class and name, so keep one"
-        )
-    if not isinstance(settings.get("scratch"), str):
-        raise Rejected(f'{path.name} has no scratch folder; write scratch = "/some/folder" at its top')
-    if (runner := settings.get("task_runner", "thread")) not in TASK_RUNNERS:
-        raise Rejected(f"{path.name} has task_runner = {runner!r}; known are: {', '.join(TASK_RUNNERS)}")
-    if not isinstance(settings.get("task_runner_address", ""), str):
-        raise Rejected(f'{path.name} has a task_runner_address that is not text; write "tcp://host:8786"')
-    try:
-        AlertRouting(**settings.get("alerts", {}))
-    except ValidationError as cause:
-        first = cause.errors()[0]
-        place = ".".join(map(str, ("alerts", *first["loc"])))
-        problem = f"{first['msg']} (value: {first['input']!r}); see docs/alerts.md"
-        raise Rejected(f"{path.name}, {place}: {problem}") from cause
-    return settings
-
-
-def _substitute_variables(value: Any, variables: Mapping[str, str]) -> Any:
-    """Substitute the variables in every text of a setting, after parsing, so that no value is parsed as TOML."""
-    if isinstance(value, dict):
-        return {key: _substitute_variables(part, variables) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_substitute_variables(part, variables) for part in value]
-    return string.Template(value).substitute(variables) if isinstance(value, str) else value
+    return read_settings(environment_file(name, ROOT), variables)
 
 
 def register_environment(name: str, variables: Mapping[str, str]) -> Environment:
-    """Save the environment and the block of each of its adapters, replacing existing ones; return the environment."""
-    settings = read_environment_settings(name, variables)
-    environment = build_environment(name, settings)
-    for port in _configured_ports(settings):
-        fields = {key: value for key, value in settings[port].items() if key != "adapter"}
-        adapter_class(settings[port]["adapter"])(**fields).save(name, overwrite=True)
+    """Save the environment's blocks, and its trust file; see `save_environment`."""
+    return save_environment(name, read_environment_settings(name, variables), trust_folder())
+
+
+def save_environment(name: str, settings: Mapping[str, Any], folder: Path) -> Environment:
+    """Save an environment and the block of each of its adapters, replacing existing ones, and its trust file.
+
+    Args:
+        name: the environment's name.
+        settings: its settings, as in a file of `deployments/environments`.
+        folder: the folder of the trust file.
+
+    Raises:
+        Rejected: a setting is not valid; or this machine's administrator has stored another trust file in
+            `MACHINE_FOLDER`, so that every run here would be refused.
+    """
+    environment = Environment.from_settings(name, settings)
+    adapters = list(environment.adapters())
+    if not MACHINE_FOLDER.exists():
+        write_trust_file(folder / f"{name}.toml", settings)
+    elif read_trusted_settings(name) != settings:
+        fixed = MACHINE_FOLDER / f"{name}.toml"
+        raise Rejected(f"{fixed} has other settings; first: python -m ratchet trust write {name} --output {fixed}")
+    for adapter in adapters:
+        adapter.save(name, overwrite=True)
     environment.save(name, overwrite=True)
     return environment
 
 
-def build_environment(
-    name: str, settings: Mapping[str, Any], environment_class: type[Environment] = Environment
-) -> Environment:
-    """Return the environment that the settings describe, as an object of `environment_class`.
+def write_trust_file(path: Path, settings: Mapping[str, Any]) -> None:
+    """Write a trust file: every setting as it is now, without variables. Only its owner may read it (mode 0600).
 
     Raises:
-        Rejected: a setting of keys, approvals, people or the gateway is not valid; the message names the key.
+        Rejected: a setting is not valid, or cannot be written as TOML.
+        OSError: the file cannot be written.
     """
-    known = {key: value for key, value in settings.items() if key in Environment.model_fields}
-    adapters = {f"{port}_adapter": settings[port]["adapter"] for port in _configured_ports(settings)}
-    try:
-        environment = environment_class(**{**known, **adapters, "name": name, "scratch": Path(settings["scratch"])})
-        for purpose in get_args(Purpose):
-            environment.signing.trusted_keys(purpose)  # raises Rejected for a public key that cannot be read
-    except (ValidationError, Rejected) as cause:
-        problem = _validation_message(cause) if isinstance(cause, ValidationError) else str(cause)
-        raise Rejected(f"{name}.toml: {problem}") from cause
-    return environment
+    Environment.from_settings(path.stem, settings)
+    tables = {key: value for key, value in settings.items() if isinstance(value, dict)}
+    lines = [_toml_pair(key, value) for key, value in settings.items() if key not in tables]
+    for table, values in tables.items():
+        lines += ["", f"[{table}]", *(_toml_pair(key, value) for key, value in values.items())]
+    text = "\n".join([f"# The settings of {path.stem} that this machine trusts (docs/approvals.md).", *lines, ""])
+    if tomllib.loads(text) != settings:
+        raise Rejected(f"a setting of {path.stem} cannot be written as TOML")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_text_atomically(path, text, mode=0o600)
 
 
-def _configured_ports(settings: Mapping[str, Any]) -> list[str]:
-    """Return the ports that the settings have a table for."""
-    return [*REQUIRED_PORTS, *(port for port in OPTIONAL_PORTS if port in settings)]
+def _toml_pair(key: str, value: Any) -> str:
+    return f"{key if re.fullmatch(r'[A-Za-z0-9_-]+', key) else _toml(key)} = {_toml(value)}"
 
 
-def _validation_message(cause: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in cause.errors())
+def _toml(value: Any) -> str:
+    """Return a value as inline TOML, whose texts and numbers are those of JSON."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(_toml_pair(key, part) for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def create_work_pool() -> None:
@@ -208,6 +179,6 @@ def _is_deployed(name: str) -> bool:
         return False
     try:
         Environment.load(name)
-    except ValueError:
+    except (ValueError, RuntimeError):  # it is not registered, or an earlier release did
         return False
     return True

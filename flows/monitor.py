@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from blocks.common.errors import PortError
-from blocks.environment import open_environment
+from blocks.environment import trusted_environment
 from flows.exclusive import one_at_a_time
 from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run, report_problem
@@ -51,7 +51,7 @@ def monitor(
             update_dashboard(model, environment)
     except Exception as problem:
         with suppress(PortError):  # where the alert fails too, the state of the run tells
-            alert_monitoring_failure(open_environment(environment), model, problem)
+            alert_monitoring_failure(trusted_environment(environment), model, problem)
         update_dashboard(model, environment)
         raise
     summary = result.summary + report_problem(reported, "The report in MLflow")

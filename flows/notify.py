@@ -3,14 +3,14 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.options import send_run_log
+from flows.options import begin_run
 from flows.outcomes import end_run
 from flows.parameters import EnvironmentName
 from tasks.notification.tasks import deliver_alerts
 from tasks.shared.rules.run_outcomes import Outcome, run_name
 
 
-@flow(name="notify", flow_run_name="alerts of {environment}", on_running=[send_run_log])
+@flow(name="notify", flow_run_name="alerts of {environment}", on_running=[begin_run])
 def notify(environment: EnvironmentName = "local") -> State:
     """Send the messages of the outbox, and reminders of open alerts, over the environment's channels.
 

@@ -1,4 +1,7 @@
-"""The options of all flows: results are stored as JSON, and log lines go to the environment's log store."""
+"""The options of all flows: results are stored as JSON, log lines go to the environment's log store.
+
+Each run compares the registered blocks with the trust file first: a changed block is an alert.
+"""
 
 from contextlib import suppress
 from typing import Any
@@ -10,29 +13,32 @@ from prefect.logging.loggers import flow_run_logger
 
 from blocks.common.aws.cloudwatch_logs import OWN, attach
 from blocks.common.errors import NotFound
-from blocks.environment import open_environment
+from blocks.environment import trusted_environment
 from runtime.foreign_text import log_visible_text
+from tasks.shared.alerts import report_registered_settings
 
 
-def send_run_log(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
-    """Make log lines visible text, and forward them when the environment has `[logs]`: a hook for `on_running`.
+def begin_run(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
+    """Make log lines visible text, forward them where the environment has `[logs]`, and report changed blocks.
+
+    It is a hook for `on_running`.
 
     It runs in the flow run's process, which sends the remaining lines before it exits. Prefect logs a failed hook; the
-    run goes on.
+    run goes on, and its first task refuses an environment whose blocks were changed.
     """
     log_visible_text()
     with suppress(NotFound):  # the flow itself reports a missing environment
-        env = open_environment(flow_run.parameters.get("environment", "local"))
-        if env.logs is None:
-            return
-        own: dict[str, Any] = {OWN: True}
-        warn = flow_run_logger(flow_run, flow, **own).warning
-        attach(env.logs.send, f"{flow.name}/{flow_run.id}", str(flow_run.id), warn)
+        env = trusted_environment(flow_run.parameters.get("environment", "local"))
+        if env.logs is not None:
+            own: dict[str, Any] = {OWN: True}
+            warn = flow_run_logger(flow_run, flow, **own).warning
+            attach(env.logs.send, f"{flow.name}/{flow_run.id}", str(flow_run.id), warn)
+        report_registered_settings(env, f"flow run {flow_run.id}")
 
 
 FLOW_OPTIONS: dict[str, Any] = {
     "persist_result": True,
     "result_serializer": "json",
-    "on_running": [send_run_log],
+    "on_running": [begin_run],
 }
 """Options of every flow that stores its result."""

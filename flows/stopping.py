@@ -15,7 +15,7 @@ from prefect.logging.loggers import flow_run_logger
 
 from blocks.batch_inference.base import BatchInference
 from blocks.common.errors import NotFound, PortError
-from blocks.environment import Environment, open_environment
+from blocks.environment import Environment, trusted_environment
 from blocks.records.tracking import TrackingRun
 from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer, TrainingJob
@@ -37,7 +37,7 @@ def stop_training_jobs(flow: Flow[Any, Any], flow_run: FlowRun, state: State) ->
     parameters = flow_run.parameters
 
     def stop() -> None:
-        env = open_environment(parameters.get("environment", "local"))
+        env = trusted_environment(parameters.get("environment", "local"))
         stop_training_jobs_of(
             env, parameters["model"], str(flow_run.id), lambda: has_ended_or_cancelling(flow_run.id), log
         )
@@ -53,7 +53,7 @@ def stop_batch_inference_jobs(flow: Flow[Any, Any], flow_run: FlowRun, state: St
     """
     log = flow_run_logger(flow_run, flow).warning
     given = flow_run.parameters
-    env = open_environment(given.get("environment", "local"))
+    env = trusted_environment(given.get("environment", "local"))
     stop_batch_jobs_of(env, given["model"], str(flow_run.id), lambda: has_ended_or_cancelling(flow_run.id), log)
 
 

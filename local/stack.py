@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blocks.environment_settings import TRUST_VARIABLE
 from deployments.state import state_folder
 from local.processes import (
     ManagedProcess,
@@ -84,6 +85,7 @@ class Stack:
             "DO_NOT_TRACK": "1",
             "GX_ANALYTICS_ENABLED": "false",
             "RATCHET_STATE": state,
+            TRUST_VARIABLE: f"{state}/trust",
             "RATCHET_DECISIONS_KEY": public_key_line(self.state_folder / DECISIONS_KEY),
             "RATCHET_RECORDS_KEY": public_key_line(self.state_folder / RECORDS_KEY),
             "RATCHET_MODELS_KEY": public_key_line(self.state_folder / MODELS_KEY),

@@ -76,6 +76,8 @@ def _start_processes(stack: Stack, say: Callable[[str], None]) -> Stack:
 
     try:
         for name, command in _commands(stack).items():
+            if name == "worker":  # it and the gateway read the trust file; the servers are starting meanwhile
+                _create_trust_file(stack)
             stack = begin(stack, name, command)
         by_name = {process.name: process for process in stack.processes}
         ready = {"prefect": "/api/health", "mlflow": "/health", "endpoints": "/ping", "gateway": "/ping"}
@@ -163,6 +165,15 @@ def _create_secret(path: Path, user: str = "") -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as stream:
             stream.write(f"{user}{secrets.token_urlsafe(32)}")
+
+
+def _create_trust_file(stack: Stack) -> None:
+    """Write the trust file of a new stack. Later its settings and its blocks change together, when it is deployed."""
+    path = stack.state_folder / "trust" / "local.toml"
+    if not path.exists():
+        from deployments.register import read_environment_settings, write_trust_file  # imports Prefect
+
+        write_trust_file(path, read_environment_settings("local", {**os.environ, **stack.environment_variables()}))
 
 
 @contextmanager

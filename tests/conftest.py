@@ -46,6 +46,7 @@ COPIES = (
     "hushed",
     "signed",
     "halted",
+    "anchored",
 )
 """Models like churn under other names, so that no test depends on what another one left."""
 

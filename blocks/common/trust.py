@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from prefect.blocks.system import Secret
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from blocks.common.errors import Rejected
-from runtime.keys import KeyProblem, Keyring, Signer, load_signer, parse_signer
+from runtime.keys import KeyProblem, Keyring, Signer, load_signer
 
 KEY_HOLDERS = {
     "decisions": "Only the machine where people decide has this key. On a laptop `make up` creates it.",
@@ -62,7 +61,6 @@ class SigningSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     decisions_key: str = Field(default="", description="File of mode 0600 with the private key that signs decisions.")
-    decisions_secret: str = Field(default="", description="Or the name of a Secret block that holds the key as PEM.")
     trusted_decision_keys: tuple[str, ...] = Field(
         default=(), description="Public keys whose decisions count, one line each."
     )
@@ -72,7 +70,6 @@ class SigningSettings(BaseModel):
     records_key: str = Field(
         default="", description="File of mode 0600 with the private key by which workers sign rows of the ledger."
     )
-    records_secret: str = Field(default="", description="Or the name of a Secret block that holds the key as PEM.")
     trusted_record_keys: tuple[str, ...] = Field(
         default=(), description="Public keys whose rows of the ledger count, one line each."
     )
@@ -80,7 +77,6 @@ class SigningSettings(BaseModel):
         default="", description="File outside the ledger in which the signer records the last row."
     )
     models_key: str = Field(default="", description="File of mode 0600 with the private key that signs models.")
-    models_secret: str = Field(default="", description="Or the name of a Secret block that holds the key as PEM.")
     trusted_model_keys: tuple[str, ...] = Field(
         default=(), description="Public keys whose models are loaded, one line each."
     )
@@ -96,12 +92,8 @@ class SigningSettings(BaseModel):
 
     def signer(self, purpose: Purpose) -> Signer:
         """Return the signer for this purpose on this machine. Raises Rejected if no key is configured."""
-        file, secret = getattr(self, f"{purpose}_key"), getattr(self, f"{purpose}_secret")
-        head = self._head_file(purpose)
+        file, head = getattr(self, f"{purpose}_key"), self._head_file(purpose)
         with _rejected():
-            if secret:
-                pem = Secret.load(secret).get()  # type: ignore[union-attr] # synchronous here
-                return parse_signer(str(pem).encode(), f"in the Secret block {secret!r}", head)
             if file:
                 return load_signer(Path(file), head, holder=KEY_HOLDERS[purpose])
         raise Rejected(

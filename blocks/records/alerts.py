@@ -45,3 +45,14 @@ class AlertChannel(BaseModel):
     )
     models: tuple[str, ...] = Field(default=("*",), description="Patterns of models.")
     events: tuple[str, ...] = Field(default=("*",), description="Patterns of events, such as release.*.")
+
+
+class AlertRouting(BaseModel):
+    """Alert routing: the channels, and how often an open alert is repeated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    remind_hours: float = Field(default=24.0, ge=0, description="Hours between reminders of an open alert; 0: none.")
+    channels: tuple[AlertChannel, ...] = Field(
+        default=(), description="The channels; without any, `make alerts` lists the alerts."
+    )

@@ -4,7 +4,6 @@ Verified are signatures, hashes, the rows that decide, and that no row of the re
 """
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -17,8 +16,7 @@ import typer
 
 from blocks.common.errors import Corrupt, NotFound, PortError, Rejected
 from blocks.records.approvals import ApprovalRequest, ChainEntry
-from deployments.state import state_folder
-from local.stack import Stack, find_stack
+from deployments.state import trust_folder
 from ratchet.commands.group import By, Environment, Group, text_or_exit
 
 if TYPE_CHECKING:
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from blocks.approvals.chain import ChainFault, ChainHead, RowState, TrustedKeys
     from blocks.common.trust import SigningSettings
     from blocks.database.ledger import SqlLedger
+    from blocks.environment import Environment as TrustedEnvironment
 
 audit = Group("The record of decisions, verified without a server.", refused=2)
 evidence = Group("The evidence packs of promoted models, read without a server.", refused=2)
@@ -114,15 +113,14 @@ def verify_pack(
 
     if not pack.is_dir():
         raise NotFound(f"there is no folder {pack}")
-    found = verify_pack(pack, key or list(_settings(environment).get("signing", {}).get("trusted_model_keys", [])))
+    found = verify_pack(pack, key or _trusted(environment).signing.trusted_model_keys)
     return text_or_exit(report(pack, found), found.valid)
 
 
 @evidence.command("list")
 def list_packs(environment: Environment = "local") -> str:
     """List the packs of an environment."""
-    settings = _settings(environment)
-    folder = Path(settings.get("evidence_root") or Path(settings["scratch"]) / "evidence")
+    folder = _trusted(environment).evidence_folder
     return "\n".join(map(str, sorted(folder.glob("*/*/pack")))) or "there is no evidence pack"
 
 
@@ -228,19 +226,16 @@ def _json_records(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
 def _ledger(environment: str) -> "SqlLedger":
     from blocks.database.ledger import SqlLedger
 
-    settings = _settings(environment)["ledger"]
-    if settings["adapter"] != f"{SqlLedger.__module__}.{SqlLedger.__name__}":
-        raise Rejected(f"the ledger {settings['adapter']} cannot be read by this command; give --file")
-    ledger = SqlLedger(url=settings["url"])
+    ledger = _trusted(environment).ledger()
+    if not isinstance(ledger, SqlLedger):
+        raise Rejected(f"the ledger {type(ledger).__name__} cannot be read by this command; give --file")
     if not ledger.exists():
         raise NotFound("there is no ledger yet, because the stack has never run; start it with: make up")
     return ledger
 
 
 def _signing_of(environment: str) -> "SigningSettings":
-    from blocks.common.trust import SigningSettings
-
-    return SigningSettings(**_settings(environment).get("signing", {}))
+    return _trusted(environment).signing
 
 
 def _anchored_heads(environment: str, head: str, *, ours: bool) -> "list[ChainHead]":
@@ -256,12 +251,11 @@ def _anchored_heads(environment: str, head: str, *, ours: bool) -> "list[ChainHe
     return list(map(read_anchored_head, _signing_of(environment).chain_trust().heads)) if ours else []
 
 
-def _settings(environment: str) -> dict[str, Any]:
-    """Return the settings in an environment's file, with the variables of the local stack, which need not run."""
-    from deployments.register import read_environment_settings
+def _trusted(environment: str) -> "TrustedEnvironment":
+    """Return the environment of this machine's trust file; the stack need not run."""
+    from blocks.environment import trusted_environment
 
-    stack = find_stack() or Stack(state_folder(), {"prefect": 0, "mlflow": 0, "endpoints": 0})
-    return read_environment_settings(environment, {**stack.environment_variables(), **os.environ})
+    return trusted_environment(environment, trust_folder())
 
 
 def _json_time(value: object) -> str:

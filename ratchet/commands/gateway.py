@@ -55,7 +55,7 @@ def _use_variables_of_running_stack() -> None:
 @wraps(serve)
 def serve_gateway(**options: Any) -> None:
     """Run the gateway."""
-    with _stack_variables(options["environment"]):
+    with _trust_of_stack(options["environment"]):
         serve(**options)
 
 
@@ -166,7 +166,7 @@ def check_rules(triggers: Rules = None) -> str:
 def _ledger(environment: str) -> "Ledger":
     from services.gateway.settings import open_ledger
 
-    with _stack_variables(environment):
+    with _trust_of_stack(environment):
         return open_ledger(environment)
 
 
@@ -179,13 +179,13 @@ def _existing_inbox(environment: str) -> "Inbox | None":
 
 
 @contextmanager
-def _stack_variables(environment: str) -> Iterator[None]:
-    """Report a missing variable of the local environment as what it is without a stack: the stack does not run."""
-    from deployments.register import MissingVariable
+def _trust_of_stack(environment: str) -> Iterator[None]:
+    """Report a missing trust file of the local environment as what it is without a stack: the stack does not run."""
+    from blocks.environment_settings import NoTrustFile
 
     try:
         yield
-    except MissingVariable as cause:
+    except NoTrustFile as cause:
         if environment != "local" or find_stack():
             raise
         raise StackError(STACK_STOPPED) from cause
@@ -202,7 +202,7 @@ def add_account(
     """Create an account, or set a new password and new roles of an existing one. It prompts for the password."""
     from services.gateway.settings import EnvironmentReader
 
-    with _stack_variables(environment):
+    with _trust_of_stack(environment):
         known = EnvironmentReader(environment)().gateway.permissions_by_role
     for each in role or []:  # an unknown role would give no permission
         if each not in known:

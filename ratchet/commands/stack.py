@@ -2,16 +2,28 @@
 
 import os
 import sys
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from blocks.common.errors import Rejected
+from blocks.environment_settings import trust_file
+from deployments.state import trust_folder
 from local import stack, supervisor
 from ratchet.commands.group import Group, text_or_exit
+from runtime.digests import file_digest
+
+if TYPE_CHECKING:
+    from blocks.environment import Environment
 
 top = Group("Ratchet: from raw data to an approved, deployed and monitored model.")
 environment = Group("The files of environments.")
+trust = Group("The trust files of this machine: the settings that count, whatever Prefect's blocks say.")
+
+Name = Annotated[str, typer.Argument(help="The environment: a file of deployments/environments, without .toml.")]
+TrustedName = Annotated[str, typer.Argument(help="The environment: a trust file, without .toml.")]
 
 
 @top.command()
@@ -62,7 +74,7 @@ def demo(
 
 @top.command()
 def register(
-    environment: Annotated[str, typer.Argument(help="A file of deployments/environments, without .toml.")] = "local",
+    environment: Name = "local",
 ) -> None:
     """Save an environment's blocks and deploy the flows, on the Prefect server at PREFECT_API_URL."""
     if not os.environ.get("PREFECT_API_URL"):
@@ -87,3 +99,45 @@ def write_environment(
 @environment.callback()
 def _keep_subcommand() -> None:
     """Keep `write` a command of its own, although it is the only one."""
+
+
+@trust.command("write")
+def write_trust(
+    environment: Name,
+    output: Annotated[
+        Path | None, typer.Option(help="The file to write; default: the trust file that this machine reads.")
+    ] = None,
+) -> str:
+    """Write a trust file from deployments/environments, with each variable as it is set here. Review it first."""
+    from deployments.register import read_environment_settings, write_trust_file
+
+    path = output or trust_folder() / f"{environment}.toml"
+    write_trust_file(path, read_environment_settings(environment, os.environ))
+    return f"wrote {path} (SHA-256 {file_digest(path)})"
+
+
+@trust.command("show")
+def show_trust(name: TrustedName) -> str:
+    """Show the trust file that this machine reads, its digest and its settings, without passwords."""
+    from blocks.environment import trusted_environment
+
+    path, trusted = trust_file(name, trust_folder()), trusted_environment(name, trust_folder())
+    return "\n".join([f"{path} (SHA-256 {file_digest(path)})", *_setting_lines(trusted)])
+
+
+@trust.command("check")
+def check_trust(name: TrustedName) -> str:
+    """Compare the trust file with the blocks on the Prefect server; exit code 1 when a run would be refused."""
+    from blocks.environment import check_registered, trusted_environment
+
+    if not os.environ.get("PREFECT_API_URL"):
+        stack.use_running_stack()
+    check_registered(trusted_environment(name, trust_folder()))
+    return f"the blocks of {name} are those of {trust_file(name, trust_folder())}"
+
+
+def _setting_lines(trusted: "Environment") -> Iterator[str]:
+    """Yield a line for each setting. A value that the adapter declares a secret is shown as asterisks."""
+    for block in (trusted, *trusted.adapters()):
+        for name in type(block).model_fields:
+            yield f"{type(block).__name__}.{name} = {getattr(block, name)}"

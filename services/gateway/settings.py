@@ -1,19 +1,18 @@
-"""Settings of the gateway: the environment's ledger, the trigger rules, and the environment file."""
+"""Settings of the gateway: the environment's trust file with its ledger, and the trigger rules."""
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 from prefect.blocks.core import Block
 from pydantic import PrivateAttr
 
 from blocks.database.ledger import Ledger
-from blocks.environment import Environment, adapter_class
+from blocks.environment import Environment, trusted_environment
+from blocks.environment_settings import read_trusted_settings
 from blocks.inbox.base import Inbox
-from deployments.register import build_environment, read_environment_settings
 from deployments.secret_store import SecretStore, SecretUnavailable
+from deployments.state import trust_folder
 from services.gateway.rules.payloads import Sender
 from services.gateway.rules.rules import Triggers, parse_triggers
 
@@ -21,62 +20,52 @@ ROOT = Path(__file__).resolve().parents[2]
 TRIGGERS = ROOT / "deployments" / "triggers.yaml"
 
 
-class FileEnvironment(Environment):
-    """An environment read from its TOML file instead of its Prefect block.
+class ServedEnvironment(Environment):
+    """The environment of a process that serves: its ledger is opened once."""
 
-    So people can decide while Prefect is unavailable, or before the environment is registered.
-    """
-
-    _block_type_name = "Ratchet environment from a file"
-    _block_type_slug = "ratchet-environment-from-file"
-    _blocks: dict[str, Block] = PrivateAttr(default_factory=dict)
+    _block_type_name = "Ratchet environment of a service"
+    _block_type_slug = "ratchet-environment-of-a-service"
+    _opened: dict[str, Block] = PrivateAttr(default_factory=dict)
 
     def _adapter(self, path: str) -> Block:
-        return self._blocks[path]
+        if path not in self._opened:
+            self._opened[path] = super()._adapter(path)
+        return self._opened[path]
 
 
 class EnvironmentReader:
-    """Reads the environment file on each call, so that role changes apply without a restart."""
+    """Reads the environment's trust file on each call, so that role changes apply without a restart.
 
-    def __init__(self, name: str, variables: Mapping[str, str] | None = None) -> None:
-        self._name, self._variables = name, os.environ if variables is None else variables
+    No server is asked: people can decide while Prefect is unavailable, and no block decides who they are.
+    """
+
+    def __init__(self, name: str, folder: Path | None = None) -> None:
+        self._name, self._folder = name, folder
         self._settings: dict[str, Any] = {}
-        self._environment: Environment | None = None
+        self._environment: ServedEnvironment | None = None
         self._lock = Lock()
 
     def __call__(self) -> Environment:
         """Return the environment; it is built again when the file has changed.
 
         Raises:
-            Rejected, NotFound: the file is not valid; the message names the key.
+            Rejected, NotFound: the file is missing or not valid; the message names the key.
         """
-        settings = read_environment_settings(self._name, self._variables)
+        settings = read_trusted_settings(self._name, self._folder or trust_folder())
         with self._lock:
             if self._environment is None or settings != self._settings:
-                environment = cast(FileEnvironment, build_environment(self._name, settings, FileEnvironment))
-                environment._blocks = dict([_ledger_adapter(settings)])  # the approvals page needs no other adapter
-                self._settings, self._environment = settings, environment
+                self._environment = ServedEnvironment.from_settings(self._name, settings)
+                self._settings = settings
             return self._environment
 
 
-def _ledger_adapter(settings: Mapping[str, Any]) -> tuple[str, Block]:
-    """Return the path of the ledger's class, and the ledger."""
-    fields = dict(settings["ledger"])
-    path = str(fields.pop("adapter"))
-    return path, adapter_class(path)(**fields)
-
-
 def open_ledger(environment: str) -> Ledger:
-    """Return the ledger that `deployments/environments/<name>.toml` names.
-
-    It is not read from its Prefect block, as flows do, because the gateway receives deliveries while Prefect is
-    unavailable.
+    """Return the ledger that the environment's trust file names, also while Prefect is unavailable.
 
     Raises:
-        Rejected, NotFound: the file, a variable or the adapter is missing; the message names it.
+        Rejected, NotFound: the file or the adapter is missing or not valid; the message names it.
     """
-    _, ledger = _ledger_adapter(read_environment_settings(environment, os.environ))
-    return cast(Ledger, ledger)
+    return trusted_environment(environment, trust_folder()).ledger()
 
 
 def open_inbox(environment: str) -> Inbox:

@@ -1,5 +1,6 @@
 """Alerts: record an event in the ledger first, then queue the messages about it until they are delivered."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,12 +9,19 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
-from blocks.environment import Environment
+from blocks.environment import Environment, TrustDiffers, check_registered
 from blocks.outbox.base import AlertMessage, Outbox
 from blocks.records.alerts import AlertRecord
 from runtime.foreign_text import one_line
 from tasks.notification.rules.kinds import AlertRecordState, Severity, channel_accepts, event_kind
-from tasks.notification.rules.story import DueMessage, due_messages, message_body, message_id, message_subject
+from tasks.notification.rules.story import (
+    DueMessage,
+    due_messages,
+    is_alert_open,
+    message_body,
+    message_id,
+    message_subject,
+)
 from tasks.shared.models import load_model
 from tasks.shared.reports import only_reports
 from tasks.shared.rules.model.namespaces import base_name
@@ -42,7 +50,7 @@ def emit_alert(
     Args:
         env: the environment of the event.
         event_name: one of `tasks.notification.rules.kinds`.
-        model: the model's name.
+        model: the model's name; empty: the event concerns the whole environment.
         sentence: what happened, in one sentence.
         alert_record_key: its key in the ledger. A second call with the same key records nothing new.
         state: the state of the alert; by default `raised` for a lasting condition, else `news`.
@@ -75,6 +83,32 @@ def emit_alert(
     return signal
 
 
+def report_registered_settings(env: Environment, found_by: str) -> None:
+    """Raise the alert that the blocks on the Prefect server are not those of the trust file, or end it.
+
+    Nothing is recorded while nothing changes. `found_by` says who found the difference, such as a flow run.
+
+    Raises:
+        NotFound: the environment is not registered.
+    """
+    event, sentence = "environment.changed", ""
+    try:
+        check_registered(env)
+    except TrustDiffers as difference:
+        sentence = str(difference)
+        logging.getLogger("ratchet.trust").error("%s", sentence)
+    if is_alert_open(env.outbox().signals(alert_cause(env, "", event))) != bool(sentence):
+        state: AlertRecordState = "raised" if sentence else "recovered"
+        emit_alert(
+            env,
+            event,
+            model="",
+            sentence=sentence or "The blocks on the Prefect server are those of the trust file again.",
+            alert_record_key=f"{event}:{state}:{found_by}",
+            state=state,
+        )
+
+
 def alert_cause(env: Environment, model: str, event_name: str, subject_id: str = "") -> str:
     """Return what the records of one alert have in common: model, environment, event and, if given, the subject."""
     return "/".join(filter(None, (model, env.name, event_name, subject_id)))
@@ -82,6 +116,8 @@ def alert_cause(env: Environment, model: str, event_name: str, subject_id: str =
 
 def model_owner(model: str) -> str:
     """Return the owner of the model. An alert is sent even when `model.yaml` cannot be read."""
+    if not model:
+        return "whoever runs the environment"
     try:
         return load_model(model).spec.owner
     except Refusal:
@@ -91,7 +127,7 @@ def model_owner(model: str) -> str:
 def retraining_mode(model: str) -> str:
     """Return whether an alert starts a retraining of the model: `automatic`, or `manual`."""
     try:
-        return "automatic" if load_model(model).spec.retraining.automatic else "manual"
+        return "automatic" if model and load_model(model).spec.retraining.automatic else "manual"
     except Refusal:
         return "manual"
 
@@ -101,7 +137,9 @@ def _emit_prefect_event(signal: AlertRecord, extra_payload: Mapping[str, Any]) -
     suffix = f".{signal.state}" if signal.state in ("recovered", "acknowledged") else ""
     emit_event(
         f"{signal.event}{suffix}",
-        resource={"prefect.resource.id": f"ratchet.model.{signal.model}", "prefect.resource.name": signal.model,
+        resource={"prefect.resource.id": f"ratchet.model.{signal.model}" if signal.model
+                                         else f"ratchet.environment.{signal.environment}",
+                  "prefect.resource.name": signal.model or signal.environment,
                   "ratchet.environment": signal.environment, "ratchet.retraining": retraining_mode(signal.model)},
         payload={**extra_payload, "sentence": signal.summary, "severity": signal.severity, "cause": signal.cause,
                  "key": signal.key},

@@ -20,7 +20,7 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from blocks.common.errors import NotFound, PortError, Rejected
-from blocks.environment import adapter_class
+from blocks.environment import Environment, adapter_class
 from deployments import register as shipped
 from local.stack import Stack
 from tests.fixtures.command_line import ratchet
@@ -63,7 +63,7 @@ approval = {approvals = 2, roles = ["risk"], models = {churn = {approvals = 3}}}
 people = {max = {aliases = ["max@example.com"], roles = ["risk"]}}
 """
     settings = shipped.read_environment_settings("local", VARIABLES) | tomllib.loads(text)
-    made = shipped.build_environment("local", settings)
+    made = Environment.from_settings("local", settings)
     assert made.signing.trusted_keys("decisions").verifies(SIGNER.key_id, SIGNER.sign(b"it"), b"it")
     assert not made.signing.trusted_keys("models"), "an empty line pins nothing"
     assert (made.required_approval("churn").approvals, made.required_approval("price").approvals) == (3, 2)
@@ -72,8 +72,8 @@ people = {max = {aliases = ["max@example.com"], roles = ["risk"]}}
 
 def test_an_environment_has_namespaces_only_where_its_file_says_so() -> None:
     settings = shipped.read_environment_settings("local", VARIABLES)
-    assert shipped.build_environment("local", settings).namespaces
-    assert not shipped.build_environment(
+    assert Environment.from_settings("local", settings).namespaces
+    assert not Environment.from_settings(
         "local", {key: settings[key] for key in settings if key != "namespaces"}
     ).namespaces
 
@@ -92,7 +92,7 @@ WRONG = {
 @pytest.mark.parametrize(("changes", "says"), WRONG.values(), ids=WRONG)
 def test_what_is_not_right_is_named(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(Rejected, match=f"local.toml: .*{says}"):
-        shipped.build_environment("local", shipped.read_environment_settings("local", VARIABLES) | changes)
+        Environment.from_settings("local", shipped.read_environment_settings("local", VARIABLES) | changes)
 
 
 def test_the_embedded_default_is_read_with_its_variables() -> None:
@@ -130,10 +130,10 @@ def test_each_adapter_of_a_shipped_environment_exists_and_takes_its_fields(
 
 def test_the_log_group_of_a_shipped_environment_takes_its_fields(tmp_path: Path) -> None:
     settings = shipped.read_environment_settings("aws", {**VARIABLES, **ON_AWS, "RATCHET_STATE": str(tmp_path)})
-    logs = shipped.build_environment("aws", settings).logs
+    logs = Environment.from_settings("aws", settings).logs
     assert logs is not None and logs.group == "ratchet_log_group"
     with pytest.raises(Rejected, match=r"aws\.toml.*logs\.groups"):
-        shipped.build_environment("aws", {**settings, "logs": {"groups": "/ratchet"}})
+        Environment.from_settings("aws", {**settings, "logs": {"groups": "/ratchet"}})
 
 
 @pytest.mark.parametrize("missing", VARIABLES)

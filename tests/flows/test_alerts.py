@@ -7,14 +7,21 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 
-from blocks.environment import AlertRouting, open_environment
 from blocks.notifications.webhook import SignedWebhook
-from blocks.records.alerts import AlertChannel
 from deployments.automations import build_automations, save_automations
 from local.stack import Stack
 from tests.fakes.receivers import web_server
 from tests.fixtures.command_line import ratchet
-from tests.fixtures.support import SMALL, approve, customers, ingest_frame, outcome, run, save_environment
+from tests.fixtures.support import (
+    SMALL,
+    approve,
+    customers,
+    environment_settings,
+    ingest_frame,
+    outcome,
+    run,
+    save_settings,
+)
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -24,15 +31,14 @@ SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_over(
     stack: Stack, tmp_path: Path
 ) -> None:
-    before = open_environment("local")
+    before = environment_settings()
     with web_server() as box:
         box.answers.append(503)  # the first attempt fails: the next delivery includes it
         SignedWebhook(url=box.url, secret=SECRET).save("test", overwrite=True)
-        channel = AlertChannel(
-            name="test", block="ratchet-signed-webhook/test", min_severity="info", models=("alerted",)
-        )
-        told = before.model_copy(update={"alerts": AlertRouting(channels=(channel,))})
-        save_environment(told)
+        channel = {
+            "name": "test", "block": "ratchet-signed-webhook/test", "min_severity": "info", "models": ["alerted"],
+        }  # fmt: skip
+        save_settings({**before, "alerts": {"channels": [channel]}})
         try:
             ingest_frame("alerted", customers()[:2000], tmp_path)
             waiting = run("retrain/retrain", model="alerted", parameters=SMALL, requested_by="dana@example.com")
@@ -53,7 +59,7 @@ def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_ov
             listed = ratchet("alerts", "list")
             assert listed.exit_code == 0 and "alerted/local/approval.requested/" not in listed.stdout
         finally:
-            save_environment(before)
+            save_settings(before)
 
 
 def test_automations_are_saved_once_and_one_that_was_paused_stays_paused(stack: Stack) -> None:

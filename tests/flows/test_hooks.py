@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 from prefect import Flow
 
-from flows.options import send_run_log
+from flows.options import begin_run
 from flows.stopping import stop_batch_inference_jobs, stop_training_jobs
 from tests.checkout import ROOT
 
@@ -20,7 +20,7 @@ FLOWS = {
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_every_flow_keeps_its_log(name: str) -> None:
-    assert FLOWS[name].on_running_hooks == [send_run_log]
+    assert FLOWS[name].on_running_hooks == [begin_run]
 
 
 def test_whoever_pays_for_jobs_stops_them() -> None:
@@ -30,7 +30,7 @@ def test_whoever_pays_for_jobs_stops_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "hook", [send_run_log, stop_batch_inference_jobs, stop_training_jobs], ids=lambda hook: str(hook.__name__)
+    "hook", [begin_run, stop_batch_inference_jobs, stop_training_jobs], ids=lambda hook: str(hook.__name__)
 )
 def test_prefect_hands_a_hook_its_arguments_by_these_names(hook: object) -> None:
     assert list(inspect.signature(hook).parameters) == ["flow", "flow_run", "state"]  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ import subprocess
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -13,18 +14,24 @@ import pytest
 from prefect.blocks.notifications import MattermostWebhook
 from prefect.blocks.system import Secret
 
-from blocks.database.ledger import SqlLedger
-from blocks.environment import AlertRouting, Environment, open_environment
 from blocks.notifications.email import SmtpEmail
 from blocks.notifications.webhook import SignedWebhook
-from blocks.records.alerts import AlertChannel
 from local.processes import free_port
 from local.stack import Stack
 from tests.fakes.receivers import mail_server, web_server
 from tests.fixtures import canary_secrets as canaries
 from tests.fixtures.hooks import hook, push
 from tests.fixtures.ledgers import postgres
-from tests.fixtures.support import SMALL, approve, customers, ingest_frame, outcome, run, save_environment
+from tests.fixtures.support import (
+    SMALL,
+    approve,
+    customers,
+    environment_settings,
+    ingest_frame,
+    outcome,
+    run,
+    save_settings,
+)
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -56,26 +63,21 @@ def ledger_dump(request: pytest.FixtureRequest, stack: Stack, tmp_path: Path) ->
         yield lambda: b"".join(file.read_bytes() for file in stack.state_folder.glob("ledger.db*"))
         return
     url, binaries = request.getfixturevalue("postgres")
-    before, env = SqlLedger.load("local"), open_environment("local")
-    SqlLedger(url=f"{url}/postgres").save("local", overwrite=True)
-    anchored = env.signing.model_copy(
-        update={"decisions_head_file": str(tmp_path / "decisions.head")}
-    )  # of another chain
-    other = env.model_copy(update={"signing": anchored})
-    save_environment(other)
+    before = environment_settings()
+    anchored = {**before["signing"], "decisions_head_file": str(tmp_path / "decisions.head")}  # of another chain
+    save_settings({**before, "ledger": {**before["ledger"], "url": f"{url}/postgres"}, "signing": anchored})
     try:
         command = [str(binaries / "pg_dumpall"), "-h", "127.0.0.1", "-p", url.rpartition(":")[2], "-U", "ratchet"]
         yield lambda: subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
     finally:
-        before.save("local", overwrite=True)
-        save_environment(env)
+        save_settings(before)
 
 
 def test_secrets_are_found_nowhere_after_a_run_with_failures(
     stack: Stack, tmp_path: Path, ledger_dump: Callable[[], bytes]
 ) -> None:
     seen: set[tuple[str, str]] = set()
-    before = open_environment("local")
+    before = environment_settings()
     with web_server() as box, mail_server() as mailbox:
         mailbox.answers.append("554 go away")
         box.answers.append(503)
@@ -91,7 +93,7 @@ def test_secrets_are_found_nowhere_after_a_run_with_failures(
             wait_for(lambda: box.posts, what="the second attempt at the webhook")
             answers = deliveries(stack)
         finally:
-            save_environment(before)
+            save_settings(before)
     assert answers == [401, 200]
     assert all(said.startswith("Failed") for said in failures), failures
     assert "block:misspelt: the block's content is not an address" in failures[0]
@@ -118,7 +120,7 @@ def test_this_search_would_find_one(stack: Stack, tmp_path: Path) -> None:
     assert places & {".db", ".db-wal"}
 
 
-def save_channels(before: Environment, url: str, mail_port: int) -> None:
+def save_channels(before: dict[str, Any], url: str, mail_port: int) -> None:
     """Send all alerts of the model to a webhook, an unreachable chat, and a mail server that refuses."""
     SignedWebhook(url=f"{url}/{canaries.ADDRESS}", secret=canaries.SIGNING).save("hushed", overwrite=True)  # type: ignore[arg-type]
     MattermostWebhook(hostname="127.0.0.1", port=free_port(0), token=canaries.CHAT).save("hushed", overwrite=True)  # type: ignore[arg-type]
@@ -127,11 +129,8 @@ def save_channels(before: Environment, url: str, mail_port: int) -> None:
         user="us", password=canaries.MAIL,  # type: ignore[arg-type]
     ).save("hushed", overwrite=True)  # fmt: skip
     slugs = ("ratchet-signed-webhook", "mattermost-webhook", "ratchet-smtp-email")
-    channels = tuple(
-        AlertChannel(name=slug, block=f"{slug}/hushed", min_severity="info", models=(MODEL,)) for slug in slugs
-    )
-    told = before.model_copy(update={"alerts": AlertRouting(channels=channels)})
-    save_environment(told)
+    channels = [{"name": slug, "block": f"{slug}/hushed", "min_severity": "info", "models": [MODEL]} for slug in slugs]
+    save_settings({**before, "alerts": {"channels": channels}})
 
 
 def refused_sources() -> Iterator[str]:

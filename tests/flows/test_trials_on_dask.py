@@ -14,11 +14,17 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-from blocks.environment import Environment, adapter_class, open_environment
 from deployments.flow_runs import start_run, wait_for_run
-from deployments.register import REQUIRED_PORTS
 from local.stack import Stack
-from tests.fixtures.support import customers, ingest_frame, outcome, processes_of_run, run
+from tests.fixtures.support import (
+    customers,
+    environment_settings,
+    ingest_frame,
+    outcome,
+    processes_of_run,
+    run,
+    save_settings,
+)
 from tests.waiting import wait_for
 
 pytestmark = [
@@ -57,11 +63,7 @@ def cluster(team_checkout: Path, tmp_path: Path) -> Iterator["subprocess.Popen[s
 
 def like_local(name: str, **changed: Any) -> None:
     """Save another environment with the adapters of the local one."""
-    local = open_environment("local")
-    for port in REQUIRED_PORTS:
-        adapter_class(getattr(local, f"{port}_adapter")).load("local").save(name, overwrite=True)
-    fields = {**local.model_dump(exclude={"block_type_slug"}), "name": name, **changed}
-    Environment(**{key: fields[key] for key in Environment.model_fields if key in fields}).save(name, overwrite=True)
+    save_settings({**environment_settings(), **changed}, name)
 
 
 def trials_of(flow_run: Any) -> list[str]:

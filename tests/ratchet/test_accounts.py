@@ -9,18 +9,12 @@ from services.gateway.approvals_ui.accounts import Accounts
 from services.gateway.approvals_ui.store import open_store
 from tests.fixtures.command_line import ratchet
 from tests.fixtures.office import WORDS
-from tests.fixtures.signing_keys import MODELS, RECORDS, SIGNER
+from tests.fixtures.trust_files import trust_local
 
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("RATCHET_MLFLOW_URL", "RATCHET_ENDPOINTS_URL"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
-    monkeypatch.setenv("RATCHET_DECISIONS_KEY", SIGNER.public_key_line)
-    monkeypatch.setenv("RATCHET_RECORDS_KEY", RECORDS.public_key_line)
-    monkeypatch.setenv("RATCHET_MODELS_KEY", MODELS.public_key_line)
-    monkeypatch.setenv("RATCHET_STATE", str(tmp_path / "state"))
-    return tmp_path / "state"
+    return trust_local(tmp_path, monkeypatch)
 
 
 def said(*arguments: str, typed: str = "", code: int = 0) -> str:

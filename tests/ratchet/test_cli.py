@@ -15,6 +15,7 @@ from ratchet.commands.group import Group
 from tasks.shared.rules.refusal import Refusal
 from tests.checkout import ROOT
 from tests.fixtures.command_line import commands, ratchet
+from tests.fixtures.trust_files import trust_local
 
 HEAVY = ("prefect", "mlflow", "pandas")
 IMPORTED = f"""
@@ -78,6 +79,8 @@ def test_the_gateway_s_commands_find_the_running_stack_and_a_variable_that_is_se
         "RATCHET_RECORDS_KEY",
         "RATCHET_MODELS_KEY",
     )
+    with pytest.MonkeyPatch.context() as patch:
+        trust_local(tmp_path, patch)
     program = "from tests.fixtures.command_line import ratchet; import os; print(ratchet('gateway', 'list').output, {})"
     values = "os.environ['RATCHET_MLFLOW_URL'], os.environ['PREFECT_API_URL']"
     variables = {name: value for name, value in os.environ.items() if name not in unset}
@@ -139,7 +142,7 @@ def test_without_a_stack_all_commands_say_the_same(words: tuple[str, ...], code:
 @pytest.mark.parametrize("words", [("audit", "verify"), ("audit", "export")], ids=" ".join)
 def test_a_ledger_that_does_not_exist_is_not_created_by_reading_it(words: tuple[str, ...], nothing_runs: Path) -> None:
     refused = ratchet(*words)
-    assert (refused.exit_code, refused.stdout) == (2, "") and "there is no ledger yet" in refused.stderr
+    assert (refused.exit_code, refused.stdout) == (2, "") and "make up" in refused.stderr
     assert not nothing_runs.exists()
 
 

@@ -18,7 +18,7 @@ from tests.fakes.git_hosts import Remote
 from tests.fixtures.command_line import ratchet
 from tests.fixtures.hooks import C2, SECRET, hook, push
 from tests.fixtures.hooks import TRIGGERS as RULES
-from tests.fixtures.signing_keys import MODELS, RECORDS, SIGNER
+from tests.fixtures.trust_files import trust_local
 from tests.waiting import wait_for
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
@@ -28,12 +28,7 @@ PUSH = Delivery("github:d-1", "github", "push", "acme/models", "main", C2, "d" *
 
 @pytest.fixture
 def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inbox:
-    for name in ("RATCHET_MLFLOW_URL", "RATCHET_ENDPOINTS_URL"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
-    monkeypatch.setenv("RATCHET_DECISIONS_KEY", SIGNER.public_key_line)
-    monkeypatch.setenv("RATCHET_RECORDS_KEY", RECORDS.public_key_line)
-    monkeypatch.setenv("RATCHET_MODELS_KEY", MODELS.public_key_line)
-    monkeypatch.setenv("RATCHET_STATE", str(tmp_path / "state"))
+    trust_local(tmp_path, monkeypatch)
     return open_inbox("local")
 
 

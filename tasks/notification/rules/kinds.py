@@ -40,6 +40,7 @@ EVENT_KINDS = {
         EventKind("release.deployed", "a version was deployed", "info", is_condition=False),
         EventKind("release.failed", "a deployment failed", "critical", is_condition=False),
         EventKind("release.rolled-back", "a version was rolled back", "warning", is_condition=False),
+        EventKind("environment.changed", "a registered setting is not the trusted one", "critical", is_condition=True),
     )
 }
 """Every event of Ratchet, by name."""

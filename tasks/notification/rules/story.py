@@ -109,9 +109,10 @@ SUBJECT_PREFIXES = {
 
 
 def message_subject(occasion: str, severity: str, event: str, model: str, environment: str) -> str:
-    """Return a subject such as "[critical] churn (local): reminder: monitoring failed"."""
+    """Return a subject such as "[critical] churn (local): reminder: monitoring failed". An environment has no model."""
     tag = "recovered" if occasion == "recovered" else severity
-    return f"[{tag}] {model} ({environment}): {SUBJECT_PREFIXES[occasion]}{event_kind(event).title}"
+    subject = f"{model} ({environment})" if model else environment
+    return f"[{tag}] {subject}: {SUBJECT_PREFIXES[occasion]}{event_kind(event).title}"
 
 
 def message_body(

@@ -8,9 +8,8 @@ import pytest
 from prefect.blocks.abstract import NotificationBlock
 
 from blocks.common.errors import NotFound, Unavailable
-from blocks.environment import AlertRouting
 from blocks.notifications.base import Notification, RatchetNotificationBlock
-from blocks.records.alerts import AlertChannel
+from blocks.records.alerts import AlertChannel, AlertRouting
 from tasks.notification.delivery import acknowledge_alert, deliver_messages, open_causes
 from tasks.shared.alerts import emit_alert
 from tasks.shared.rules.refusal import Refusal

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from blocks.approvals.sql import SqlApprovals
 from blocks.common.gateway_settings import GatewaySettings, OpenIdConnect
-from deployments.register import build_environment, read_environment_settings
+from blocks.environment import Environment
+from deployments.register import read_environment_settings, write_trust_file
 from services.gateway.settings import EnvironmentReader
 from tests.fixtures.signing_keys import MODELS, RECORDS, SIGNER
 
@@ -40,9 +41,9 @@ def test_what_is_right_is_taken() -> None:
 
 def test_an_environment_carries_what_its_file_says_of_the_gateway(variables: dict[str, str]) -> None:
     settings = {**read_environment_settings("local", variables), "gateway": {"address": "https://ratchet.example.com"}}
-    assert build_environment("local", settings).gateway.address == "https://ratchet.example.com"
+    assert Environment.from_settings("local", settings).gateway.address == "https://ratchet.example.com"
     with pytest.raises(Exception, match=r"local\.toml.*gateway\.adress"):
-        build_environment("local", {**settings, "gateway": {"adress": "https://x"}})
+        Environment.from_settings("local", {**settings, "gateway": {"adress": "https://x"}})
 
 
 @pytest.fixture
@@ -54,12 +55,15 @@ def variables(tmp_path: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_the_desk_needs_no_prefect_and_follows_the_file(variables: dict[str, str]) -> None:
-    env = EnvironmentReader("local", variables)
+def test_the_desk_needs_no_prefect_and_follows_the_file(variables: dict[str, str], tmp_path: Path) -> None:
+    trust = tmp_path / "trust" / "local.toml"
+    write_trust_file(trust, read_environment_settings("local", variables))
+    env = EnvironmentReader("local", trust.parent)
     first = env()
     assert isinstance(first.approvals(), SqlApprovals)
     assert env() is first, "nothing changed"
     variables["RATCHET_DECISIONS_KEY"] = MODELS.public_key_line
+    write_trust_file(trust, read_environment_settings("local", variables))
     changed = env()
     assert changed is not first
     assert changed.signing.trusted_decision_keys == (MODELS.public_key_line,)
