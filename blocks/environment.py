@@ -4,21 +4,21 @@ Every setting comes from the machine's trust file (`blocks.environment_settings`
 show the settings on the Prefect UI; a block that differs from the trust file stops a run (`open_environment`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from blocks.approvals.base import Approvals
 from blocks.batch_inference.base import BatchInference
 from blocks.cloud_cleanup.base import CloudCleanup
 from blocks.common.aws.cloudwatch_logs import LogGroup
 from blocks.common.errors import NotFound, Rejected
-from blocks.common.gateway_settings import GatewaySettings
+from blocks.common.gateway_settings import DashboardSettings, GatewaySettings
 from blocks.common.trust import ApprovalSettings, Purpose, RequiredApproval, SigningSettings
 from blocks.database.ledger import Ledger
 from blocks.effects.base import Effects
@@ -38,17 +38,6 @@ E = TypeVar("E", bound="Environment")
 
 class TrustDiffers(Rejected):
     """What is registered with the Prefect server differs from this machine's trust file."""
-
-
-class DashboardSettings(BaseModel):
-    """Folder and URL of the dashboards, the pages about models."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    folder: str = Field(default="", description="Folder of the pages; empty: below the scratch folder.")
-    url: str = Field(
-        default="", pattern=r"^(https?://.+)?$", description="URL at which that folder is served; empty: none."
-    )
 
 
 class Environment(Block):
@@ -113,6 +102,7 @@ class Environment(Block):
             environment = cls(**{**known, **adapters, "name": name, "scratch": Path(settings["scratch"])})
             for purpose in get_args(Purpose):
                 environment.signing.trusted_keys(purpose)  # raises Rejected for a public key that cannot be read
+            environment._check_isolation(ports, settings)
         except (ValidationError, Rejected) as cause:
             problem = _validation_message(cause) if isinstance(cause, ValidationError) else str(cause)
             raise Rejected(f"{name}.toml: {problem}") from cause
@@ -121,6 +111,16 @@ class Environment(Block):
             for port in ports
         }
         return environment
+
+    def _check_isolation(self, ports: Iterable[str], settings: Mapping[str, Any]) -> None:
+        """Raise Rejected when decisions are authenticated here, and training programs run beside the keys."""
+        for port in ports if self.approval.require_authentication else ():
+            declares = "isolation" in adapter_class(settings[port]["adapter"]).model_fields
+            if declares and not settings[port].get("isolation"):
+                raise Rejected(
+                    f'{port}.isolation: a training program could read keys and tokens; write "bubblewrap", or "none" '
+                    "to accept that it reads what this user may (docs/models.md)"
+                )
 
     def adapters(self) -> Iterator[Block]:
         """Yield each adapter of the environment."""

@@ -6,18 +6,22 @@ on to the child, writes the last lines of the child's stderr to `output/failure`
 (128 + the signal's number if a signal ended the child). It imports only its siblings from the project.
 
 Outside SageMaker two variables count: when the process `$RATCHET_PARENT_PID` has ended, the training ends too; and the
-outcome is written to `$RATCHET_STATUS_FILE` as one JSON object, atomically.
+outcome is written to `$RATCHET_STATUS_FILE` as one JSON object, atomically. The program can be started in a sandbox:
+`$RATCHET_SANDBOX` is the command that starts it there, and `$RATCHET_TRACKING` the one address (host, port there, port
+inside, as JSON) that it reaches there, through a socket in the folder `bridge`.
 """
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +36,9 @@ FAILURE_CHARACTERS = 980
 """SageMaker shows 1024 characters, including its own text around the content of `output/failure`."""
 GRACE_SECONDS = 5.0
 PARENT_POLL_SECONDS = 0.5
+BRIDGE_SOCKET, BRIDGE_IN_SANDBOX = Path("bridge") / "socket", Path("/run/ratchet/socket")
+"""The socket of the sandbox's one connection: below the job's folder, and inside the sandbox."""
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def main(environment: Mapping[str, str]) -> int:
@@ -56,7 +63,7 @@ def run_program(base: Path, environment: Mapping[str, str]) -> tuple[int, str]:
     program = program_file(base, environment)
     derived = sagemaker_variables(base, environment)
     child = subprocess.Popen(
-        [sys.executable, str(program)],
+        sandboxed([sys.executable, str(program)], base, derived),
         env=derived,
         cwd=program.parent,
         stderr=subprocess.PIPE,
@@ -75,6 +82,58 @@ def run_program(base: Path, environment: Mapping[str, str]) -> tuple[int, str]:
     if parent_exited.is_set():
         return 128 + signal.SIGTERM, f"interrupted: the process {parent} that submitted the job is gone"
     return exit_code_and_reason(code, "".join(tail).strip())
+
+
+def sandboxed(command: Sequence[str], base: Path, variables: dict[str, str]) -> list[str]:
+    """Return the command that runs `command` in the sandbox, if there is one, and open the sandbox's connection."""
+    prefix, tracking = json.loads(variables.pop("RATCHET_SANDBOX", "[]")), variables.pop("RATCHET_TRACKING", "")
+    if not (prefix and tracking):
+        return [*prefix, *command]
+    host, port, inside = json.loads(tracking)
+    os.chdir(base)  # the path of a socket has fewer than 108 bytes
+    BRIDGE_SOCKET.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(BRIDGE_SOCKET))
+    pass_connections(listener, lambda: asyncio.open_connection(host, port))
+    return [*prefix, sys.executable, str(Path(__file__).resolve()), str(inside), *command]
+
+
+def run_in_sandbox(port: int, command: Sequence[str]) -> int:
+    """Run the command, with the sandbox's connection on the local port, and return its exit code."""
+    pass_connections(socket.create_server(("127.0.0.1", port)), lambda: asyncio.open_unix_connection(BRIDGE_IN_SANDBOX))
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)  # the command gets the signal, too, and decides
+    code = subprocess.run(command, check=False).returncode
+    return code if code >= 0 else 128 - code
+
+
+def pass_connections(listener: socket.socket, connect: Callable[[], Awaitable[Streams]]) -> None:
+    """Pass what comes on the listener to a new connection each, in a thread, as long as this process runs."""
+    listener.listen()
+
+    async def pass_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            other_reader, other_writer = await connect()
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(copy_stream(reader, other_writer), copy_stream(other_reader, writer))
+
+    async def serve() -> None:
+        await (await asyncio.start_server(pass_one, sock=listener)).serve_forever()
+
+    threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
+
+
+async def copy_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy until the end of one stream to the other, and close that."""
+    try:
+        while chunk := await reader.read(65_536):
+            writer.write(chunk)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()
 
 
 def program_file(base: Path, environment: Mapping[str, str]) -> Path:
@@ -168,4 +227,6 @@ def report(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.exit(run_in_sandbox(int(sys.argv[1]), sys.argv[2:]))
     sys.exit(main(os.environ))

@@ -1,4 +1,4 @@
-"""Settings of the gateway: its public URL, sessions, permissions by role, and OpenID Connect."""
+"""Settings of pages: the gateway with sessions, permissions by role and OpenID Connect, and the dashboards."""
 
 import re
 from typing import Literal
@@ -96,6 +96,17 @@ class GatewaySettings(BaseModel):
     def addresses(self) -> tuple[str, ...]:
         """All declared URLs of the gateway."""
         return tuple(filter(None, (self.address, *self.other_addresses)))
+
+
+class DashboardSettings(BaseModel):
+    """Folder and URL of the dashboards, the pages about models."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: str = Field(default="", description="Folder of the pages; empty: below the scratch folder.")
+    url: str = Field(
+        default="", pattern=r"^(https?://.+)?$", description="URL at which that folder is served; empty: none."
+    )
 
 
 def is_secure_url(text: str) -> bool:

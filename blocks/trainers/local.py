@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -36,7 +36,11 @@ THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class LocalTrainer(Trainer):
-    """Runs training programs on this machine, each in a clean environment with limits of time and memory."""
+    """Runs training programs on this machine, each in a clean environment with limits of time and memory.
+
+    Unless it is isolated, a program may read what the user of this process may read: keys, tokens, other tiers, and
+    the variables of this process. An environment that requires authentication refuses this unless it says `none`.
+    """
 
     _block_type_name = "Ratchet trainer (local)"
     _block_type_slug = "ratchet-trainer-local"
@@ -47,6 +51,15 @@ class LocalTrainer(Trainer):
     )
     threads: int = Field(default=2, gt=0, description="Number of threads of numerical libraries in a job.")
     grace_seconds: float = Field(default=5.0, ge=0, description="Seconds between SIGTERM and SIGKILL.")
+
+    isolation: Literal["", "none", "bubblewrap"] = Field(
+        default="",
+        description="bubblewrap: a program sees nothing but its job (Linux; apt-get install bubblewrap). none: it may "
+        "read what this process's user may. Empty is none, and refused where approvals require authentication.",
+    )
+    network: bool = Field(
+        default=False, description="Whether an isolated program reaches the network, and not only the tracking server."
+    )
 
     def compute(self, max_seconds: int) -> Compute:
         """Return this machine, which costs nothing."""
@@ -140,13 +153,18 @@ class LocalTrainer(Trainer):
             return TrainingJobState(name, JobStatus.failed, seconds, reason)
         if status["exit_code"]:
             return TrainingJobState(name, JobStatus.failed, seconds, status["reason"])
+        if strange := processes.first_strange_entry(attempt / "model"):
+            reason = (
+                f"the program left {strange}, which is neither a file nor a folder; write plain files to SM_MODEL_DIR"
+            )
+            return TrainingJobState(name, JobStatus.failed, seconds, reason)
         return TrainingJobState(name, JobStatus.completed, seconds, model_folder=attempt / "model")
 
     def _prepare(self, job: TrainingJob) -> Path:
         """Create the next attempt's folder. The program is copied, so that later edits do not change it."""
         attempt = self._job_folder(job.name) / f"{len(self._attempts(job.name)) + 1:03d}"
         data, config = attempt / "input" / "data", attempt / "input" / "config"
-        for folder in (data, config, attempt / "tmp"):
+        for folder in (data, config, attempt / "tmp", attempt / "bridge"):
             folder.mkdir(parents=True, exist_ok=True)
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(job.program_folder, data / jobs.PROGRAM_CHANNEL, ignore=ignore, dirs_exist_ok=True)
@@ -163,7 +181,7 @@ class LocalTrainer(Trainer):
         with (attempt / "log.txt").open("ab") as log:
             process = subprocess.Popen(
                 [python, str(ENTRY_POINT)],
-                env=self._environment(job, attempt, python),
+                env=self._environment(job, attempt, python) | self._sandbox(job, attempt, python),
                 cwd=attempt,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -186,6 +204,20 @@ class LocalTrainer(Trainer):
         own = {processes.JOB_FOLDER_VARIABLE: str(attempt), "TRAINING_JOB_NAME": job.name}
         own |= {"RATCHET_PARENT_PID": str(os.getpid()), "RATCHET_STATUS_FILE": str(attempt / "status.json")}
         return {**clean, **job.environment, **own}
+
+    def _sandbox(self, job: TrainingJob, attempt: Path, python: str) -> dict[str, str]:
+        """Return the variables that let the entry point start the program in a sandbox; none without isolation."""
+        if self.isolation != "bubblewrap":
+            return {}
+        variables, channels = {"HOME": str(attempt / "tmp")}, [folder.resolve() for folder in job.channels.values()]
+        url = job.environment.get("MLFLOW_TRACKING_URI", "")
+        if not self.network:
+            url, tracking, hosts = processes.tracking_inside(url)
+            write_text_atomically(attempt / "bridge" / "hosts", hosts)
+            if url.startswith("http"):
+                variables |= {"MLFLOW_TRACKING_URI": url, "RATCHET_TRACKING": json.dumps(tracking)}
+        command = processes.sandbox_command(attempt, python, channels, network=self.network)
+        return variables | {"RATCHET_SANDBOX": json.dumps(command)}
 
     def _enforce_limits(self, job: TrainingJob, attempt: Path, process: "subprocess.Popen[bytes]") -> None:
         """Enforce the job's limits until it ends, then end the processes that it left running."""

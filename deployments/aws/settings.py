@@ -45,6 +45,7 @@ tags = {{ "ratchet:environment" = "{environment}" }}
 [small_trainer]    # trainings of at most `budget.local_rows` rows, in the flow run's own task
 adapter = "blocks.trainers.local.LocalTrainer"
 root = "${{RATCHET_STATE}}/{environment}/small-jobs"
+isolation = "bubblewrap"    # without user namespaces (Fargate) leave this table out: SageMaker trains in a container
 
 [endpoint]
 adapter = "blocks.endpoints.sagemaker.SageMakerEndpoint"

@@ -32,10 +32,10 @@ from prefect.context import refresh_global_settings_context
 
 from blocks.database.ledger import SqlLedger
 from blocks.inbox.base import Inbox
+from deployments.register import read_environment_settings, write_trust_file
 from deployments.state import ROOT
 from local.processes import ManagedProcess, free_port, start_process, wait_until_ready
 from local.stack import Stack
-from tests.checkout import copy_checkout
 from tests.fixtures.gateway import Gateway, forgeries
 from tests.fixtures.hooks import SECRET, hook, push
 from tests.fixtures.postgres_server import running_server, server_binaries
@@ -46,9 +46,6 @@ repositories: [{name: acme/models, sender: github, clone: "https://github.com/ac
 rules: [{name: bench, paths: ["models/churn/**"], deployment: bench/bench}]
 """
 
-EMBEDDED_LEDGER = "sqlite:///${RATCHET_STATE}/ledger.db"
-"""The value of the ledger in `deployments/environments/local.toml`."""
-
 
 @dataclass
 class Bench:
@@ -56,7 +53,6 @@ class Bench:
 
     state: Path
     ports: dict[str, int]
-    checkout: Path
     ledger_url: str
     processes: list[ManagedProcess] = field(default_factory=list)
     gateway: ManagedProcess | None = None
@@ -77,7 +73,7 @@ class Bench:
         command = [sys.executable, "-m", "services.gateway", "serve", "--port", str(self.ports["gateway"]),
                    "--triggers", str(self.state / "triggers.yaml")]  # fmt: skip
         log = self.state / "gateway.log"
-        self.gateway = start_process("gateway", command, environment=self.variables, folder=self.checkout, log=log)
+        self.gateway = start_process("gateway", command, environment=self.variables, folder=ROOT, log=log)
         wait_until_ready(self.gateway, f"{self.url}/ping")
 
     def kill_gateway(self) -> None:
@@ -93,7 +89,8 @@ def bench(database: str, *, with_prefect: bool = True) -> Iterator[Bench]:
         ports = {name: free_port(0) for name in ("prefect", "mlflow", "endpoints", "gateway")}
         state = Path(folder)
         ledger_url = f"{url}/postgres" if url else f"sqlite:///{state}/ledger.db"
-        it = Bench(state, ports, over(ledger_url, state / "checkout") if url else ROOT, ledger_url)
+        it = Bench(state, ports, ledger_url)
+        write_trust(it)
         (it.state / "triggers.yaml").write_text(RULES)
         try:
             if with_prefect:
@@ -121,14 +118,11 @@ def server_of(database: str) -> AbstractContextManager[str | None]:
     return running_server(binaries)
 
 
-def over(ledger_url: str, to: Path) -> Path:
-    """Return a checkout of a team whose environment stores the ledger there."""
-    to.mkdir()
-    names = copy_checkout(to) / "deployments" / "environments" / "local.toml"
-    embedded = names.read_text()
-    assert embedded.count(EMBEDDED_LEDGER) == 1, f"local.toml no longer says {EMBEDDED_LEDGER}"
-    names.write_text(embedded.replace(EMBEDDED_LEDGER, ledger_url))
-    return to
+def write_trust(it: Bench) -> None:
+    """Write the trust file of an environment that stores the ledger there."""
+    settings = read_environment_settings("local", it.variables)
+    ledger = {**settings["ledger"], "url": it.ledger_url}
+    write_trust_file(it.state / "trust" / "local.toml", {**settings, "ledger": ledger})
 
 
 def deploy(it: Bench) -> str:

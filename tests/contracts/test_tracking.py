@@ -36,6 +36,7 @@ from tasks.shared.champion import verified_champion_files
 from tests.checkout import ROOT
 from tests.fakes.environment import SPEC, World
 from tests.fixtures.garbage import deployed, planned
+from tests.fixtures.isolation import isolated
 from tests.fixtures.signing_keys import MODELS, signed
 from tests.waiting import wait_for
 
@@ -433,8 +434,9 @@ def test_importing_the_adapter_does_not_import_mlflow() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("isolation", ["none", pytest.param("bubblewrap", marks=isolated)])
 def test_the_churn_training_joins_the_run_and_its_model_is_registered_as_it_was_saved(
-    server: str, name: str, tmp_path: Path
+    isolation: str, server: str, name: str, tmp_path: Path
 ) -> None:
     root = ROOT
     tracking = adapter(server)
@@ -450,7 +452,7 @@ def test_the_churn_training_joins_the_run_and_its_model_is_registered_as_it_was_
         tracking.job_environment(run.id),
     )
     lines: list[str] = []
-    state = LocalTrainer(root=tmp_path / "jobs").run(job, lines.append)
+    state = LocalTrainer(root=tmp_path / "jobs", isolation=isolation).run(job, lines.append)
     read = tracking.run(run.id)
     assert read.params["n_estimators"] == "40" and 0.8 < read.metrics["validation_auc"] < 1
     assert len(tracking.client.get_metric_history(run.id, "validation_log_loss")) == 40

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -12,6 +13,7 @@ from blocks.trainers.base import Trainer, TrainingJob
 from blocks.trainers.fake import FakeTrainer
 from blocks.trainers.local import LocalTrainer
 from blocks.trainers.sagemaker import SageMakerTrainer
+from tests.fixtures.isolation import isolated
 from tests.fixtures.local_aws import SageMakerLab, sagemaker_trainer
 from tests.fixtures.training_jobs import FAILING, HEALTHY, a_job
 
@@ -27,8 +29,8 @@ class Bench:
     last_words: str
 
 
-def local_bench(tmp_path: Path) -> Bench:
-    trainer = LocalTrainer(root=tmp_path / "jobs", grace_seconds=1)
+def local_bench(tmp_path: Path, isolation: Literal["none", "bubblewrap"] = "none") -> Bench:
+    trainer = LocalTrainer(root=tmp_path / "jobs", grace_seconds=1, isolation=isolation)
     bad = a_job(tmp_path / "bad", FAILING, "churn-bad")
     return Bench(trainer, trainer, a_job(tmp_path / "good", HEALTHY), bad, "column fee is bad")
 
@@ -46,11 +48,20 @@ def sagemaker_bench(tmp_path: Path, desk: SageMakerLab) -> Bench:
     return Bench(trainer, trainer, a_job(tmp_path / "good", HEALTHY, f"churn-1-{unique}"), bad, "column fee is bad")
 
 
-@pytest.fixture(params=["local", "fake", pytest.param("sagemaker", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        "local",
+        pytest.param("bubblewrap", marks=isolated),
+        "fake",
+        pytest.param("sagemaker", marks=pytest.mark.slow),
+    ]
+)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     if request.param == "sagemaker":
         return sagemaker_bench(tmp_path, request.getfixturevalue("desk"))
-    return local_bench(tmp_path) if request.param == "local" else fake_bench(tmp_path)
+    if request.param == "fake":
+        return fake_bench(tmp_path)
+    return local_bench(tmp_path, "bubblewrap" if request.param == "bubblewrap" else "none")
 
 
 def test_a_job_runs_and_leaves_a_model_made_with_its_hyperparameters(bench: Bench) -> None:

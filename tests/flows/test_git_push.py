@@ -16,12 +16,13 @@ from blocks.database.ledger import SqlLedger
 from blocks.environment import open_environment
 from blocks.inbox.base import DeliveryStatus
 from deployments.flow_runs import is_ended, outcome_of_run, wait_for_run
+from deployments.register import write_trust_file
 from local.processes import start_process, wait_until_ready
 from local.stack import Stack
 from tests.fakes.git_hosts import Recorded, Remote, git, recording_api
 from tests.fixtures.command_line import ratchet
 from tests.fixtures.hooks import SECRET, hook, push
-from tests.fixtures.support import customers, ingest_frame
+from tests.fixtures.support import customers, environment_settings, ingest_frame
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -42,7 +43,11 @@ def gateway(stack: Stack, checkout: Path, state: Path, rules: str) -> Iterator[s
     """Run a gateway beside the stack's own, with its own inbox, and yield its address."""
     state.mkdir()
     (state / "triggers.yaml").write_text(rules)
-    variables = {**stack.environment_variables(), "RATCHET_STATE": str(state), "HOOK": SECRET, "TOKEN": "api-token"}
+    settings = environment_settings()
+    own_ledger = {**settings["ledger"], "url": f"sqlite:///{state}/ledger.db"}
+    write_trust_file(state / "trust" / "local.toml", {**settings, "ledger": own_ledger})
+    own = {"RATCHET_STATE": str(state), "RATCHET_TRUST": str(state / "trust"), "HOOK": SECRET, "TOKEN": "api-token"}
+    variables = {**stack.environment_variables(), **own}
     command = [
         sys.executable,
         "-m",
@@ -121,6 +126,7 @@ def test_a_push_retrains_with_the_pushed_code_and_is_answered_on_the_commit(
     assert (version.tags["ratchet.commit"], version.tags["ratchet.uncommitted_changes"]) == (commit, "no")
     check_told(api, commit)
     monkeypatch.setenv("RATCHET_STATE", str(state))
+    monkeypatch.setenv("RATCHET_TRUST", str(state / "trust"))
     listed = ratchet("gateway", "list")
     assert listed.exit_code == 0 and "STARTED: retrain/retrain by the rule 'on push'" in listed.stdout
     assert os.environ["PREFECT_API_URL"] == stack.environment_variables()["PREFECT_API_URL"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from blocks.common.errors import Unavailable
+from blocks.common.gateway_settings import DashboardSettings
 from blocks.endpoints.fake import FakeEndpoint
-from blocks.environment import DashboardSettings
 from blocks.records.traffic import TrafficInterval as Counted
 from tasks.dashboard import drawing
 from tasks.dashboard import tasks as dashboard
