@@ -4,7 +4,7 @@ Files are read in chunks. All digests are 64 lower-case hexadecimal digits.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -28,14 +28,12 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def file_digests(folder: Path, members: Iterable[Path] | None = None) -> dict[str, str]:
-    """Return the SHA-256 of files below `folder` by their relative POSIX paths, in the order of those paths' bytes.
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of all files below `folder` by their relative POSIX paths, in the order of those paths' bytes.
 
-    Args:
-        folder: the folder that the paths are relative to.
-        members: the files that count; None: all files below the folder. Empty folders never count.
+    Empty folders do not count.
     """
-    paths = (path for path in folder.rglob("*") if path.is_file()) if members is None else members
+    paths = (path for path in folder.rglob("*") if path.is_file())
     names = sorted((path.relative_to(folder).as_posix(), path) for path in paths)
     return {name: file_digest(path) for name, path in names}
 
@@ -49,6 +47,6 @@ def listing_digest(files: Mapping[str, str]) -> str:
     return text_digest("".join(f"{digest}  {name}\n" for name, digest in sorted(files.items())))
 
 
-def folder_digest(folder: Path, members: Iterable[Path] | None = None) -> str:
+def folder_digest(folder: Path) -> str:
     """Return one SHA-256 over the relative names and contents of files below `folder`: see `file_digests`."""
-    return listing_digest(file_digests(folder, members))
+    return listing_digest(file_digests(folder))

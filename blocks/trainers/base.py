@@ -39,8 +39,10 @@ class TrainingJobState(JobState):
 
     @property
     def mlflow_folder(self) -> Path | None:
-        """The folder of the MLflow model: `model_folder`, or `model` in it; None without a model."""
+        """The folder of the MLflow model: `model_folder`, or `model` in it, no link; None without a model."""
         folders = [self.model_folder, self.model_folder / "model"] if self.model_folder else []
+        if any(folder.is_symlink() for folder in folders):  # the program wrote them
+            return None
         return next((folder for folder in folders if (folder / "MLmodel").is_file()), None)
 
 

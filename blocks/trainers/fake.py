@@ -51,8 +51,7 @@ class FakeTrainer(Trainer):
 
     def submit(self, job: TrainingJob) -> None:
         """Start the job, or attach to the running one; see `Trainer.submit`."""
-        jobs.check_job(job)
-        content, existing = jobs.content_digests(job), self._jobs.get(job.name)
+        content, existing = jobs.content_digests(job, jobs.checked_program(job)), self._jobs.get(job.name)
         if existing is not None:
             jobs.check_same_content(job.name, existing.content, content)
             if self.state(job.name).status in (JobStatus.in_progress, JobStatus.completed):

@@ -7,20 +7,21 @@ from pathlib import Path
 
 from blocks.common.errors import Conflict, NotFound, Rejected
 from blocks.common.jobs import NAME_PATTERN
+from blocks.common.plain_files import read_folder
 from blocks.trainers.base import TrainingJob
-from runtime.digests import file_digests, text_digest
+from runtime.digests import bytes_digest, text_digest
 
 CHANNEL_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PROGRAM_CHANNEL = "code"
 """The channel with the training program."""
 
 
-def check_job(job: TrainingJob) -> None:
-    """Check that a job can run.
+def checked_program(job: TrainingJob) -> dict[str, bytes]:
+    """Check that a job can run, and return the files of its program by name, as they are now.
 
     Raises:
-        Rejected: SageMaker does not allow the job's name or a channel's, a hyperparameter is not text, or a limit is
-            not positive.
+        Rejected: SageMaker does not allow the job's name or a channel's, a hyperparameter is not text, a limit is not
+            positive, or the program's folder holds something else than files (`blocks.common.plain_files`).
         NotFound: `program_folder` has no `train.py`, or a channel's folder does not exist.
     """
     if not NAME_PATTERN.fullmatch(job.name):
@@ -35,18 +36,20 @@ def check_job(job: TrainingJob) -> None:
             raise Rejected(f"job {job.name}: hyperparameter {key!r} is {value!r}; give it as text")
     if job.max_seconds <= 0 or (job.max_memory_mb is not None and job.max_memory_mb <= 0):
         raise Rejected(f"job {job.name}: limits {job.max_seconds} s, {job.max_memory_mb} MB must be positive")
-    if not (job.program_folder / "train.py").is_file():
+    program = read_folder(job.program_folder)
+    if "train.py" not in program:
         raise NotFound(f"job {job.name}: no train.py in {job.program_folder}")
+    return program
 
 
-def content_digests(job: TrainingJob) -> dict[str, str]:
+def content_digests(job: TrainingJob, program: Mapping[str, bytes]) -> dict[str, str]:
     """Return a digest of each part that identifies the job. No secret can be read from a digest.
 
     Of a channel the path and the files' names and sizes count, since hashing its rows would take too long. Limits and
     the variables `MLFLOW_*` and `RATCHET_*` do not count, since they do not change the model.
     """
-    program = file_digests(job.program_folder, program_files(job.program_folder))
-    parts = {"program": _digest(program), "hyperparameters": _digest(job.hyperparameters)}
+    files = {name: bytes_digest(content) for name, content in program.items()}
+    parts = {"program": _digest(files), "hyperparameters": _digest(job.hyperparameters)}
     parts |= {f"channel {name}": _digest(_listing(folder)) for name, folder in job.channels.items()}
     relevant = {key: value for key, value in job.environment.items() if not key.startswith(("MLFLOW_", "RATCHET_"))}
     return parts | {f"variable {key}": _digest({key: value}) for key, value in relevant.items()}
@@ -59,9 +62,12 @@ def check_same_content(name: str, existing: Mapping[str, str], requested: Mappin
         raise Conflict(f"job {name} exists with other content: {', '.join(different)}; give it another name")
 
 
-def program_files(folder: Path) -> list[Path]:
-    """Return the program's files, sorted; compiled Python is not part of a program."""
-    return sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+def write_program(program: Mapping[str, bytes], folder: Path) -> None:
+    """Write the files of a program below a folder."""
+    for name, content in program.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def _listing(folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,15 +67,15 @@ class LocalTrainer(Trainer):
 
     def submit(self, job: TrainingJob) -> None:
         """Start the job, or attach to the running one; see `Trainer.submit`."""
-        jobs.check_job(job)
-        content = jobs.content_digests(job)
+        program = jobs.checked_program(job)
+        content = jobs.content_digests(job, program)
         with self._locked(job.name):
             if self._attempt(job.name) is not None:
                 jobs.check_same_content(job.name, self._read(self._job_folder(job.name) / "job.json"), content)
                 if self._state_after_cleanup(job.name).status in (JobStatus.in_progress, JobStatus.completed):
                     return
             _write_json(self._job_folder(job.name) / "job.json", content)
-            attempt = self._prepare(job)
+            attempt = self._prepare(job, program)
             self._start(job, attempt)
 
     def state(self, name: str) -> TrainingJobState:
@@ -160,14 +160,13 @@ class LocalTrainer(Trainer):
             return TrainingJobState(name, JobStatus.failed, seconds, reason)
         return TrainingJobState(name, JobStatus.completed, seconds, model_folder=attempt / "model")
 
-    def _prepare(self, job: TrainingJob) -> Path:
+    def _prepare(self, job: TrainingJob, program: Mapping[str, bytes]) -> Path:
         """Create the next attempt's folder. The program is copied, so that later edits do not change it."""
         attempt = self._job_folder(job.name) / f"{len(self._attempts(job.name)) + 1:03d}"
         data, config = attempt / "input" / "data", attempt / "input" / "config"
         for folder in (data, config, attempt / "tmp", attempt / "bridge"):
             folder.mkdir(parents=True, exist_ok=True)
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(job.program_folder, data / jobs.PROGRAM_CHANNEL, ignore=ignore, dirs_exist_ok=True)
+        jobs.write_program(program, data / jobs.PROGRAM_CHANNEL)
         for name, folder in job.channels.items():
             (data / name).symlink_to(folder.resolve(), target_is_directory=True)
         channel = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated"}

@@ -55,8 +55,8 @@ class SageMakerTrainer(TrainingSettings, AwsClients, Trainer):
             Unavailable: AWS is busy, or has no capacity; try again.
             Rejected: a quota, a permission or the request itself is wrong.
         """
-        jobs.check_job(job)
-        content = jobs.content_digests(job)
+        program = jobs.checked_program(job)
+        content = jobs.content_digests(job, program)
         with port_errors(f"submitting job {job.name}"):
             number, latest = self._jobs.latest(job.name)
             record_key = f"{self.prefix}/jobs/{job.name}.json"
@@ -70,7 +70,7 @@ class SageMakerTrainer(TrainingSettings, AwsClients, Trainer):
                     return
             if recorded != content:
                 self._folders.put_json(record_key, content)
-            name, locations = attempt_name(job.name, number + 1), self._upload_inputs(job)
+            name, locations = attempt_name(job.name, number + 1), self._upload_inputs(job, program)
             self._jobs.create(training_request(self, job, name, locations))
 
     def state(self, name: str) -> TrainingJobState:
@@ -156,15 +156,17 @@ class SageMakerTrainer(TrainingSettings, AwsClients, Trainer):
         own = (url.removeprefix(inputs).strip("/") for url in urls if url.startswith(inputs))
         return tuple(f"training-input:{digest}" for digest in own)
 
-    def _upload_inputs(self, job: TrainingJob) -> JobLocations:
+    def _upload_inputs(self, job: TrainingJob, program: Mapping[str, bytes]) -> JobLocations:
         """Upload program and channels to S3, each below its digest, and return all locations."""
-        program = self._upload_folder(job.program_folder, jobs.program_files(job.program_folder))
+        with tempfile.TemporaryDirectory(prefix="program-") as folder:
+            jobs.write_program(program, Path(folder))
+            uploaded = self._upload_folder(Path(folder))
         channels = {name: self._upload_folder(folder) for name, folder in job.channels.items()}
         checkpoints = self._folders.url(f"{self.prefix}/checkpoints/{job.name}")
-        return JobLocations(program, channels, self._folders.url(f"{self.prefix}/models"), checkpoints)
+        return JobLocations(uploaded, channels, self._folders.url(f"{self.prefix}/models"), checkpoints)
 
-    def _upload_folder(self, folder: Path, files: list[Path] | None = None) -> str:
-        return self._folders.upload_folder(folder, f"{self.prefix}/inputs/{folder_digest(folder, files)}", files)
+    def _upload_folder(self, folder: Path) -> str:
+        return self._folders.upload_folder(folder, f"{self.prefix}/inputs/{folder_digest(folder)}")
 
     def _model(self, attempt: str, url: str) -> Path:
         """Return the folder of a completed job's model; download it unless it is cached."""

@@ -102,7 +102,7 @@ def repeated(
         remedy = "Give a name or an e-mail address."
         raise Refusal("the name of the requester is missing", where="--by", value=by or None, remedy=remedy)
     parameters = repeat_parameters(env, run, namespace, by, root)
-    if not same_code and (note := code_difference_note(run, code_provenance(root))):
+    if not same_code and (note := code_difference_note(run, code_provenance(root, run.model))):
         print_text(note, file=sys.stderr)
     if same_code:
         started = start_with_same_code(run, parameters, root)

@@ -134,9 +134,7 @@ def _run_files(env: Environment, run_id: str, under: str, prefix: str) -> dict[s
 
 def _team_files(team_model: TeamModel) -> dict[str, bytes]:
     names = {"CARD.md": "intended-use.md", "model.yaml": "model.yaml", "expectations.yaml": "expectations.yaml"}
-    return {
-        to: (team_model.folder / name).read_bytes() for name, to in names.items() if (team_model.folder / name).exists()
-    }
+    return {to: content for name, to in names.items() if (content := team_model.read_file(name)) is not None}
 
 
 def _approvals_jsonl(request: ApprovalRequest, links: list[ChainEntry]) -> bytes:

@@ -154,7 +154,7 @@ def restore_code(pack: VerifiedPack, checkout: Path, root: Path) -> TeamModel:
             raise Refusal("the patch does not match the evidence", where="uncommitted.patch")
         _git("apply", "--binary", values=[str(patch)], folder=checkout)
     team_model = load_model(name, checkout)
-    if (team_model.folder / "model.yaml").read_bytes() != (pack.folder / "model.yaml").read_bytes():
+    if team_model.read_file("model.yaml") != (pack.folder / "model.yaml").read_bytes():
         raise Refusal("model.yaml of the commit differs from the pack", where=f"models/{team_model.folder.name}")
     return team_model
 
@@ -207,7 +207,7 @@ def retrain_from_pack(
     done = trainer.run(job, on_log_line=log)
     if done.mlflow_folder is None:
         raise Refusal("the training produced no model", where=team_model.spec.name, value=str(done.status))
-    return Path(shutil.copytree(done.mlflow_folder, work / "again" / "model"))
+    return Path(shutil.copytree(done.mlflow_folder, work / "again" / "model", symlinks=True))
 
 
 def isolated_trainer(trainer: Trainer, work: Path, python: str) -> Trainer:

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from blocks.common.errors import PortError, Rejected
 from blocks.common.git import HISTORY_SECONDS, git, has_commit, object_id
+from blocks.common.plain_files import holds_private_key, read_folder
 from blocks.records.identity import UNKNOWN_HISTORY
 from runtime.digests import bytes_digest
-from tasks.shared.models import ROOT
+from tasks.shared.models import ROOT, model_names
 from tasks.shared.records import CodeProvenance
 from tasks.shared.rules.git import people_of_commit
 from tasks.shared.rules.model.namespaces import base_name
 
+_TRAINING_ROOMS, _TRAINING_FILES = ("flows", "tasks", "blocks", "runtime"), ("prefect.yaml", "pyproject.toml")
 NOT_IN_GIT = "not in git"
 """The commit of code that is in no repository."""
 
@@ -26,20 +28,36 @@ _COPIES = ("-r", "-z", "-m", "--root", "--no-commit-id", "--find-copies-harder",
            "--name-status")  # fmt: skip
 
 
-def code_provenance(root: Path = ROOT) -> CodeProvenance:
-    """Return the commit of the checkout and the patch of uncommitted changes, new files included.
+def code_provenance(root: Path = ROOT, model: str = "") -> CodeProvenance:
+    """Return the commit of the checkout, and the patch of uncommitted changes to the code that training runs.
+
+    It holds changes and new Python files of the rooms that training uses, and every file of the model's folder that a
+    job gets (of all models if `model` is empty), also one that git ignores. Nothing else of the checkout is in it.
 
     Raises:
-        Rejected: git knows the commit, but cannot say what differs from it.
+        Rejected: the model's folder holds something else than files, the changes hold a private key, or git knows the
+            commit, but cannot say what differs from it.
     """
     if (commit := _head(root)) == NOT_IN_GIT:
         return CodeProvenance(commit=commit, patch_digest="")
-    patch = git("diff", "--binary", values=["HEAD"], folder=root)
-    for name in filter(None, git("ls-files", "--others", "--exclude-standard", "-z", folder=root).split(b"\0")):
-        files = ["/dev/null", os.fsdecode(name)]
-        patch += git("diff", "--no-index", "--binary", paths=files, folder=root, accepted=(0, 1))
+    folders = [f"models/{name}" for name in ([base_name(model)] if model else model_names(root))]
+    paths = [*_TRAINING_ROOMS, *_TRAINING_FILES, *folders]
+    patch = git("diff", "--binary", values=["HEAD"], paths=paths, folder=root)
+    for name in _new_files(root, folders):
+        patch += git("diff", "--no-index", "--binary", paths=["/dev/null", name], folder=root, accepted=(0, 1))
+    if holds_private_key(patch):
+        raise Rejected("the uncommitted changes hold a private key, and they are stored with the run. Move it out.")
     digest = bytes_digest(patch) if patch else ""
     return CodeProvenance(commit=commit, patch_digest=digest, patch=patch.decode(errors="surrogateescape"))
+
+
+def _new_files(root: Path, folders: Sequence[str]) -> list[str]:
+    """Return the files that git does not track, sorted: Python in the rooms, and the programs of the models."""
+    listed = git("ls-files", "--others", "--exclude-standard", "-z", paths=_TRAINING_ROOMS, folder=root).split(b"\0")
+    new = {name for name in map(os.fsdecode, listed) if name.endswith(".py")}
+    tracked = {os.fsdecode(name) for name in git("ls-files", "-z", paths=folders, folder=root).split(b"\0")}
+    programs = {f"{folder}/{name}" for folder in folders for name in read_folder(root / folder)}
+    return sorted(new | (programs - tracked))
 
 
 def unapproved_authors(

@@ -4,6 +4,7 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
+from blocks.common.plain_files import read_file, read_folder
 from blocks.environment import Environment
 from tasks.shared.rules.model.data import column_kinds
 from tasks.shared.rules.model.namespaces import SEPARATOR, base_name, check_name, namespace_part
@@ -14,6 +15,9 @@ from tasks.validation.rules.suites import Suite
 
 ROOT = Path(__file__).resolve().parents[2]
 
+_TRAINING_ROOMS, _TRAINING_FILES = ("flows", "tasks", "blocks", "runtime"), ("prefect.yaml", "pyproject.toml")
+_DIFF = ("--literal-pathspecs", "diff", "--binary", "--no-ext-diff", "--no-textconv")
+
 
 @dataclass(frozen=True)
 class TeamModel:
@@ -22,22 +26,26 @@ class TeamModel:
     folder: Path
     spec: ModelSpec
 
-    def expectations_file(self) -> Path:
-        """Return the file of the model's expectations. Raises Refusal when there is none."""
-        path = self.folder / "expectations.yaml"
-        if not path.exists():
+    def read_file(self, name: str) -> bytes | None:
+        """Return the content of a file of the folder, or None without it. Raises Rejected if it is no plain file."""
+        return read_file(self.folder, name)
+
+    def expectations_text(self) -> str:
+        """Return the text of the model's expectations. Raises Refusal when there is none."""
+        content = self.read_file("expectations.yaml")
+        if content is None:
             raise Refusal(
                 "the model has no expectations",
-                where=str(path),
+                where=str(self.folder / "expectations.yaml"),
                 remedy="Add the file: no data is trusted unchecked.",
             )
-        return path
+        return content.decode()
 
     def expectation_suite(self) -> Suite:
         """Return the model's expectations. Raises Refusal naming file, line and key."""
-        file, data = self.expectations_file(), self.spec.data
+        data = self.spec.data
         kinds = {**column_kinds(data), **({data.time: "time"} if data.time else {})}
-        return parse_suite(file.read_text(), _relative_path(file), kinds)
+        return parse_suite(self.expectations_text(), _relative_path(self.folder / "expectations.yaml"), kinds)
 
 
 def model_names(root: Path = ROOT) -> list[str]:
@@ -51,6 +59,7 @@ def load_model(name: str, root: Path = ROOT) -> TeamModel:
     Raises:
         Refusal: there is no such model (the message names the most similar one), the namespace is invalid, or the
             file has mistakes (file, line, key, value and remedy).
+        Rejected: the folder holds something else than files: see `blocks.common.plain_files`.
     """
     refuse_namespaced_folder(name, root)
     folder = base_name(check_name(name))
@@ -59,7 +68,7 @@ def load_model(name: str, root: Path = ROOT) -> TeamModel:
         near = difflib.get_close_matches(folder, model_names(root), n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(model_names(root))}."
         raise Refusal("there is no such model", where="models/", value=name, remedy=hint)
-    spec = parse_spec(path.read_bytes(), _relative_path(path))
+    spec = parse_spec(read_folder(path.parent)["model.yaml"], _relative_path(path))
     if spec.name != folder:
         raise Refusal(
             "the name in model.yaml differs from the folder's name",

@@ -45,7 +45,7 @@ def train_and_register(
     `cost_estimate` says who trains. `parameters` replace hyperparameters of `model.yaml`, `seed` among them. `key`
     names run and version: a second call with the same key finds both. `log` takes the lines of the training program.
     """
-    tracking, name, code = env.tracking(), model.spec.name, code_provenance()
+    tracking, name, code = env.tracking(), model.spec.name, code_provenance(model=model.spec.name)
     env.signing.signer("models")  # before the work is paid for: a model that nobody signs is never loaded
     chosen = resolve_hyperparameters(model, parameters)
     run = open_training_run(tracking, model, data, code, chosen, key=key)
@@ -114,7 +114,7 @@ def train_unregistered(
     log: Callable[[str], None],
 ) -> Path:
     """Train in a child run of the version's run, and return the folder of the signed model. It becomes no version."""
-    tracking, code = env.tracking(), code_provenance()
+    tracking, code = env.tracking(), code_provenance(model=model.spec.name)
     chosen = {**training_result.parameters, "seed": str(training_result.seed)}
     run = open_training_run(tracking, model, divided, code, chosen, key=key, parent=training_result.run_id)
     tracking.log(run.id, tags={"ratchet.backtest": words})
@@ -124,7 +124,7 @@ def train_unregistered(
     tracking.close_run(run.id, "FINISHED")
     if done.mlflow_folder is None:
         raise Refusal("the training produced no model", where=model.spec.name, value=job.name)
-    folder = Path(shutil.copytree(done.mlflow_folder, work / "model"))
+    folder = Path(shutil.copytree(done.mlflow_folder, work / "model", symlinks=True))  # signing refuses links
     sign_folder(
         folder, env.signing.signer("models"), {"run": run.id, "allow": model.spec.serving.model_dump(mode="json")}
     )

@@ -120,7 +120,7 @@ def open_experiment_run(model: str, data: TierData, environment: str) -> str:
     """Open the parent run of all trials, and return its id."""
     env, team_model = open_environment(environment), load_model(model)
     chosen, key = resolve_hyperparameters(team_model, {}), f"{flow_run.id}:experiment"
-    return open_training_run(env.tracking(), team_model, data, code_provenance(), chosen, key=key).id
+    return open_training_run(env.tracking(), team_model, data, code_provenance(model=model), chosen, key=key).id
 
 
 @task(name="run trial", task_run_name="trial {number}", **TASK_OPTIONS)

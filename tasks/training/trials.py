@@ -78,7 +78,7 @@ def train_trial(
     log: Callable[[str], None],
 ) -> Trial:
     """Train one trial on the training rows alone and return its validation metric; a failed trial says why."""
-    tracking, code = env.tracking(), code_provenance()
+    tracking, code = env.tracking(), code_provenance(model=model.spec.name)
     chosen = resolve_hyperparameters(model, parameters)
     run = open_training_run(tracking, model, data, code, chosen, key=key, parent=parent)
     job = job_of_run(tracking, run, model, data, code, chosen)

@@ -135,7 +135,7 @@ def _parent_tier_statistics(
 
 def _suite_digest(model: TeamModel) -> str:
     release = f"{VALIDATION_RULES_VERSION}\n{version('great-expectations')}"
-    rules = f"{release}\n{model.spec.data.entity}\n{model.expectations_file().read_text()}"
+    rules = f"{release}\n{model.spec.data.entity}\n{model.expectations_text()}"
     return text_digest(rules)[:32]
 
 

@@ -34,7 +34,7 @@ def test_a_model_without_a_suite_gets_one_from_the_newest_data(model: TeamModel,
     append(lake, 500, 500)
     path = propose_suite(model, lake, ENGINE)
     suite = parse_suite(path.read_text(), path.name)
-    assert path == model.expectations_file()
+    assert path == model.folder / "expectations.yaml"
     assert suite.name == SPEC.name
     assert {"house_id", "price", "rooms", "street", "garden"} == set(suite.columns)
     assert f"1,000 rows ({SPEC.data.dataset} as of {lake.as_of(SPEC.data.dataset).id})" in path.read_text()

@@ -38,13 +38,6 @@ def test_texts_and_files_have_the_digests_of_sha256sum(folder: Path) -> None:
 def test_a_folder_has_the_digest_of_what_sha256sum_prints(folder: Path) -> None:
     whole = "7358427c1fa26d717705ccfb8e65a73d26864ecf6632ae38ffe973d995d09e70"
     assert digests.folder_digest(folder) == digests.listing_digest({"sub/z": Z, "a.txt": A, "a-b": AB}) == whole
-    some = [folder / "sub" / "z", folder / "a.txt"]
-    assert digests.folder_digest(folder, some) == "a2285d431920272e6e9ded264282da24813545a93f672acf1dab9e07f02d74f7"
-
-
-def test_a_member_that_is_gone_is_not_passed_over(folder: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        digests.folder_digest(folder, [folder / "a.txt", folder / "gone"])
 
 
 def test_a_text_that_is_not_unicode_has_a_digest_only_where_that_was_asked_for() -> None:

@@ -55,15 +55,14 @@ class S3Folders:
         content = self.get_bytes(key)
         return None if content is None else dict(json.loads(content))
 
-    def upload_folder(self, folder: Path, prefix: str, files: Iterable[Path] | None = None) -> str:
-        """Upload files of a folder below `prefix` unless they are there; return the s3:// URL with a trailing slash.
+    def upload_folder(self, folder: Path, prefix: str) -> str:
+        """Upload the files of a folder below `prefix` unless they are there; return the s3:// URL, ending in a slash.
 
-        `files` None are all files. The prefix must name the content (a digest): a folder marked as complete is not
-        uploaded again. The marker is rewritten on each call, so that garbage collection sees the folder as recently
-        used.
+        The prefix must name the content (a digest): a folder marked as complete is not uploaded again. The marker is
+        rewritten on each call, so that garbage collection sees the folder as recently used.
         """
         mark = f"{prefix}{COMPLETE_MARKER}"
-        paths = [path for path in folder.rglob("*") if path.is_file()] if files is None else list(files)
+        paths = [path for path in folder.rglob("*") if path.is_file()]
         if self.get_bytes(mark) is None:
             with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
                 list(pool.map(lambda path: self._upload_file(path, folder, prefix), paths))

@@ -85,7 +85,7 @@ FILES = [
 
 @pytest.mark.parametrize(("name", "content"), FILES)
 def test_a_new_file_counts_whatever_it_is_called_or_holds(repository: Path, name: str, content: bytes) -> None:
-    (repository / name).write_bytes(content)
+    (repository / "models" / "price" / name).write_bytes(content)
     assert code_provenance(repository).patch_digest != ""
 
 

@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 def test_a_model_is_its_folder_and_what_its_file_says(root: Path) -> None:
     model = load_model("price", root)
     assert (model.folder, model.spec.name) == (root / "models" / "price", "price")
-    assert model.expectations_file() == root / "models" / "price" / "expectations.yaml"
+    assert model.expectations_text() == (root / "models" / "price" / "expectations.yaml").read_text()
 
 
 def test_only_folders_with_a_model_yaml_are_models(root: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_model_in_a_namespace_is_the_same_folder_under_its_own_name(root: Path
     shared, own = load_model("price", root), load_model("price--dana", root)
     assert (own.folder, own.spec.name, shared.spec.name) == (shared.folder, "price--dana", "price")
     assert own.spec == shared.spec.model_copy(update={"name": "price--dana"}), "and the rest is as the file says"
-    assert own.expectations_file() == shared.expectations_file()
+    assert own.expectations_text() == shared.expectations_text()
     assert model_names(root) == ["demand", "price"], "a namespace is no folder"
 
 
@@ -88,6 +88,6 @@ def test_a_mistake_in_model_yaml_is_told_with_file_and_line(root: Path) -> None:
 def test_a_model_without_expectations_is_refused(root: Path) -> None:
     (root / "models" / "price" / "expectations.yaml").unlink()
     with pytest.raises(Refusal, match=r"(?s)models/price/expectations\.yaml.*no expectations.*Add the file"):
-        load_model("price", root).expectations_file()
+        load_model("price", root).expectations_text()
     with pytest.raises(Refusal, match="no expectations"):
         load_model("price", root).expectation_suite()

@@ -10,7 +10,7 @@ import pytest
 from blocks.common.errors import JobFailed, NotFound
 from blocks.tracking.fake import FakeTracking
 from blocks.trainers.fake import FakeTrainer
-from blocks.trainers.job_checks import check_job
+from blocks.trainers.job_checks import checked_program
 from runtime.signatures import NO_ROW_KEY, RowKey, verify_folder
 from tasks.shared.models import TeamModel
 from tasks.shared.records import CodeProvenance, TierData
@@ -91,7 +91,7 @@ def test_a_training_job_is_the_models_program_within_its_limits(model: TeamModel
     job = a_job(model, data)
     assert (job.program_folder, job.max_seconds, job.max_memory_mb) == (model.folder, 600, 1024)
     assert (dict(job.hyperparameters), dict(job.environment)) == ({"seed": "7"}, {"MLFLOW_RUN_ID": "run-1"})
-    check_job(job)
+    assert "train.py" in checked_program(job)
 
 
 def test_a_trainer_takes_the_job_and_trains_with_the_parameters(
@@ -119,7 +119,7 @@ def test_a_tier_that_is_gone_starts_no_job(model: TeamModel, data: TierData, tmp
 def test_a_limit_of_less_than_a_second_is_still_a_limit(model: TeamModel, data: TierData) -> None:
     """The check of the job must not raise, as it would for a limit of 0 s."""
     short = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"max_minutes": 0.01})})
-    check_job(a_job(TeamModel(model.folder, short), data))
+    assert checked_program(a_job(TeamModel(model.folder, short), data))
 
 
 def test_a_version_is_stamped_with_tier_snapshot_digests_and_holdout_rule() -> None:

@@ -97,9 +97,7 @@ def test_edited_rules_are_other_rules(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "models" / "churn", tmp_path / "models" / "churn")
     copy = load_model("churn", tmp_path)
     assert _suite_digest(copy) == _suite_digest(load_model("churn"))
-    copy.expectations_file().write_text(
-        copy.expectations_file().read_text().replace("max_value: 120", "max_value: 119")
-    )
+    (copy.folder / "expectations.yaml").write_text(copy.expectations_text().replace("max_value: 120", "max_value: 119"))
     assert _suite_digest(copy) != _suite_digest(load_model("churn"))
 
 
