@@ -19,6 +19,7 @@ from blocks.cloud_cleanup.base import CloudCleanup
 from blocks.common.aws.cloudwatch_logs import LogGroup
 from blocks.common.errors import NotFound, Rejected
 from blocks.common.gateway_settings import DashboardSettings, GatewaySettings
+from blocks.common.source_settings import SourceSettings
 from blocks.common.trust import ApprovalSettings, Purpose, RequiredApproval, SigningSettings
 from blocks.database.ledger import Ledger
 from blocks.effects.base import Effects
@@ -81,6 +82,7 @@ class Environment(Block):
     signing: SigningSettings = Field(default=SigningSettings(), description="Keys for decisions, records and models.")
     approval: ApprovalSettings = Field(default=ApprovalSettings(), description="Approval requirements.")
     people: dict[str, Person] = Field(default={}, description="People by the name they sign with.")
+    sources: SourceSettings = Field(default=SourceSettings(), description="Places that sources may be in.")
     gateway: GatewaySettings = Field(default=GatewaySettings(), description="Settings of the gateway.")
 
     _adapter_settings: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
@@ -135,6 +137,12 @@ class Environment(Block):
     def dashboards_folder(self) -> Path:
         """The folder of the pages about models: `<model>.html`, and `index.html`."""
         return Path(self.dashboards.folder) if self.dashboards.folder else self.scratch / "dashboards"
+
+    def allowed_sources(self) -> SourceSettings:
+        """Return the places that sources may be in: never the files that this environment itself works with."""
+        keys = (self.signing.decisions_key, self.signing.decisions_head_file, self.signing.models_key)
+        own = (self.scratch, self.evidence_folder, self.dashboards_folder, *keys, self._ledger().file)
+        return self.sources.excluding(place for place in own if place)
 
     def required_approval(self, model: str) -> RequiredApproval:
         """Return the approval requirements of a model: its own, if there are any, else the general ones."""

@@ -29,7 +29,7 @@ TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
 TASK_BODY_LINES, TASK_BODY_LINES_95 = 17, 16
 FLOW_BODY_LINES = 32
 FILE_LINES = 320
-ONE_IMPORTER_MODULES = 74
+ONE_IMPORTER_MODULES = 75
 
 
 def test_a_tasks_body_opens_calls_and_stores() -> None:

@@ -23,6 +23,11 @@ from blocks.outbox.sql import SqlOutbox
 class Ledger(Block):
     """The append-only record of an environment, as four ports on one database."""
 
+    @property
+    def file(self) -> Path | None:
+        """The file that holds the records; None if a server or this process does."""
+        return None
+
     @abstractmethod
     def approvals(self, trust: ChainTrust | None = None) -> Approvals:
         """Return the approvals port. With `trust` each row is sealed when it is added and verified when it is read."""
@@ -69,10 +74,15 @@ class SqlLedger(Ledger):
         """Return the outbox port."""
         return SqlOutbox(self.database())
 
+    @property
+    def file(self) -> Path | None:
+        """The file of an SQLite ledger."""
+        url = make_url(self.url.get_secret_value())
+        return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+
     def exists(self) -> bool:
         """Return False only for a SQLite file that does not exist yet, which the first use would create."""
-        url = make_url(self.url.get_secret_value())
-        return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
+        return self.file is None or self.file.exists()
 
     def database(self) -> Database:
         """Return the database of the four ports. Raises Rejected for a URL that cannot hold a ledger."""

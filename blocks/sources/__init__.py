@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from blocks.common.source_settings import SourceSettings
 from blocks.sources.base import RowBatch, Source, UnreadableRow, check_kinds
 from blocks.sources.dialects import PLAIN_FORMAT, SourceFormat
 from blocks.sources.file_listing import ProcessedFile
@@ -11,7 +12,7 @@ from blocks.sources.frames import FrameSource
 from blocks.sources.json_lines import QUARANTINE_COLUMNS, RedriveSource, is_quarantine_file
 from blocks.sources.s3 import S3Source
 from blocks.sources.sql_query import QuerySource, WatermarkFilter
-from blocks.sources.versioned_tables import DELTA_PREFIX, ICEBERG_PREFIX, DeltaSource, IcebergSource
+from blocks.sources.versioned_tables import DELTA_PREFIX, ICEBERG_PREFIX, DeltaSource
 
 __all__ = [
     "FrameSource",
@@ -30,6 +31,7 @@ def open_source(
     *,
     query: str = "",
     kinds: Mapping[str, str],
+    allowed: SourceSettings,
     watermark: WatermarkFilter | None = None,
     processed: Sequence[ProcessedFile] | None = None,
     scratch: Path | None = None,
@@ -47,6 +49,7 @@ def open_source(
         kinds: kind of each declared column (entity, features, target): number (float64), integer
             (int64), flag (int8, 0 or 1), key, category or text (string), time (microseconds in UTC); see
             `runtime.values`. Columns not declared are not read.
+        allowed: the places that may be read; see `Environment.allowed_sources`.
         watermark: for a database, the watermark column, and the value above which rows are new.
         processed: for a folder, glob or prefix, the files ingested before; they are skipped, and a changed one raises
             Rejected. None reads everything, and so does the path of a single file.
@@ -58,21 +61,23 @@ def open_source(
 
     Raises:
         NotFound: there is no such file, or none matches.
-        Rejected: the source cannot be used; the message gives the place and the remedy.
+        Rejected: the source is in no allowed place, or cannot be used; the message gives the place and the remedy.
         Unavailable: the database or S3 does not respond.
     """
     check_kinds(kinds)
     if redrive:
-        quarantine = open_source(source, query=query, kinds=QUARANTINE_COLUMNS, scratch=scratch)  # written by us
+        quarantine = open_source(source, query=query, kinds=QUARANTINE_COLUMNS, allowed=allowed, scratch=scratch)
         if is_quarantine_file(quarantine):
             return RedriveSource(quarantine, kinds)
         quarantine.close()
     if source.startswith(DELTA_PREFIX):
-        return DeltaSource(source, query, kinds, scratch, ingested or {})
+        return DeltaSource(source, query, kinds, allowed, scratch, ingested or {})
     if source.startswith(ICEBERG_PREFIX):
-        return IcebergSource(source, query, kinds, ingested or {})
+        from blocks.sources.iceberg_tables import IcebergSource  # pyiceberg takes a second to import
+
+        return IcebergSource(source, query, kinds, allowed, ingested or {})
     if source.startswith("s3://"):
-        return S3Source(source, query, kinds, scratch, processed, source_format)
+        return S3Source(source, query, kinds, allowed, scratch, processed, source_format)
     if "://" in source:
-        return QuerySource(source, query, kinds, watermark)
-    return open_file_source(source, query, kinds, processed, source_format)
+        return QuerySource(source, query, kinds, watermark, allowed)
+    return open_file_source(source, query, kinds, allowed, processed, source_format)

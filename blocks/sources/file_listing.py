@@ -156,6 +156,12 @@ def _valid_path(source: str) -> Path:
     return Path(source)
 
 
+def fixed_path(source: str) -> Path:
+    """Return the path of a file or folder, or the folder that a glob begins with. Raises Rejected as `checked_path`."""
+    path = _valid_path(source)
+    return path if path.exists() else Path(*_fixed_parts(path))
+
+
 def check_unchanged(files: Sequence[SourceFile], stamps: Sequence[tuple[int, int]]) -> None:
     """Raise Unavailable if a file was changed since its stamp was taken."""
     for file, stamp in zip(files, stamps, strict=True):

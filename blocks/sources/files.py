@@ -11,6 +11,7 @@ from typing import Final
 import pyarrow as pa
 
 from blocks.common.errors import Rejected, Unavailable
+from blocks.common.source_settings import SourceSettings
 from blocks.sources.base import RowBatch, Source, declaration_text
 from blocks.sources.columns import convert_column
 from blocks.sources.csv_files import csv_batches
@@ -21,6 +22,7 @@ from blocks.sources.file_listing import (
     SourceFile,
     check_unchanged,
     constants_text,
+    fixed_path,
     list_files,
     new_file_indexes,
     processed_to_notes,
@@ -178,14 +180,18 @@ def open_file_source(
     source: str,
     query: str,
     kinds: Mapping[str, str],
+    allowed: SourceSettings,
     processed: Sequence[ProcessedFile] | None = None,
     format_: SourceFormat = PLAIN_FORMAT,
 ) -> FileSource:
     """Return the source of a path, a folder or a glob; see `blocks.sources.open_source`."""
     if query:
         raise Rejected(f"{source!r} is a file; a query is for a database. Leave the query empty.")
+    allowed.check_path(fixed_path(source), source)  # before anything outside is listed
     is_single_file = Path(source).is_file()  # it is always read
-    return FileSource(list_files(source, format_), kinds, source, None if is_single_file else processed)
+    files = list_files(source, format_)
+    allowed.check_paths((file.path for file in files), source)  # which may be links
+    return FileSource(files, kinds, source, None if is_single_file else processed)
 
 
 @contextmanager

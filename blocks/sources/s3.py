@@ -3,6 +3,7 @@
 Endpoint, region and credentials come from the AWS SDK's configuration (`AWS_ENDPOINT_URL`, a role, a profile).
 """
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 from blocks.common.aws.clients import error_code
 from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
+from blocks.common.source_settings import SourceSettings
 from blocks.sources.base import RowBatch, Source, declaration_text
 from blocks.sources.dialects import PLAIN_FORMAT, SourceFormat, data_suffix
 from blocks.sources.file_listing import (
@@ -28,9 +30,11 @@ from blocks.sources.file_listing import (
     processed_to_notes,
 )
 from blocks.sources.files import FileSource
+from blocks.sources.secret_addresses import masked
 from runtime.digests import text_digest
 
 _CHUNK = 1 << 20
+_BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 _PERMISSION_CODES = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
 _NOT_FOUND_CODES = {"NoSuchBucket", "NoSuchKey", "404", "NotFound"}
 
@@ -50,20 +54,21 @@ class S3Source(Source):
         source: str,
         query: str,
         kinds: Mapping[str, str],
+        allowed: SourceSettings,
         scratch: Path | None,
         processed: Sequence[ProcessedFile] | None,
         format_: SourceFormat = PLAIN_FORMAT,
     ) -> None:
-        bucket, _, key = source.removeprefix("s3://").partition("/")
+        bucket, key = parse_s3_url(source)
         if query:
             raise Rejected(f"{source!r} is in S3; a query is for a database. Leave the query empty.")
-        if not bucket or not source.isprintable() or ".." in PurePosixPath(key).parts:
-            raise Rejected(
-                f"{source!r} names no objects. Write s3://bucket/key, s3://bucket/prefix/ or s3://bucket/*.csv."
-            )
         self.kinds, self._bucket, self._scratch, self._format = kinds, bucket, scratch, format_
         self._named = f"s3://{bucket}/{key}"
+        pattern = bool(GLOB_CHARACTERS & set(key))
+        allowed.check_object(bucket, _folder_of_pattern(key) if pattern else key, self._named)
         self._objects = _list_objects(bucket, key, self._named)
+        for listed in self._objects:
+            allowed.check_object(bucket, listed.key, self._named)
         self._total = total = len(self._objects)
         if processed is not None and [listed.key for listed in self._objects] != [key]:
             self._objects = tuple(self._objects[index] for index in new_file_indexes(self._contents, processed))
@@ -153,11 +158,22 @@ class S3Source(Source):
             raise type(error)(str(error).replace(f"{self._folder}/", "s3://")) from error
 
 
+def parse_s3_url(url: str) -> tuple[str, str]:
+    """Return bucket and key of an `s3://` URL. Raises Rejected, without the text if it may hold a password."""
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    if not _BUCKET.fullmatch(bucket) or not url.isprintable() or ".." in PurePosixPath(key).parts:
+        raise Rejected(
+            f"{masked(url)!r} names no objects. Write s3://bucket/key, s3://bucket/prefix/ or s3://bucket/*.csv."
+        )
+    return bucket, key
+
+
 class S3Folder:
     """The objects below a prefix, copied one by one to this machine; `close()` deletes the copies."""
 
-    def __init__(self, url: str, scratch: Path | None) -> None:
-        self._bucket, _, key = url.removeprefix("s3://").partition("/")
+    def __init__(self, url: str, scratch: Path | None, allowed: SourceSettings) -> None:
+        self._bucket, key = parse_s3_url(url)
+        allowed.check_object(self._bucket, key, url)
         self._prefix = f"{key.strip('/')}/" if key.strip("/") else ""
         self._named = f"s3://{self._bucket}/{self._prefix}"
         self.path = Path(tempfile.mkdtemp(prefix="s3-", dir=scratch))
@@ -175,6 +191,10 @@ class S3Folder:
 
     def fetch(self, name: str) -> Path:
         """Return the local copy of an object, which is made once."""
+        if ".." in PurePosixPath(name).parts or name.startswith("/") or not name.isprintable():
+            raise Rejected(
+                f"{self._named}: the name {name!r} goes upwards or has control characters. Rename the object."
+            )
         copy = self.path / name
         if not copy.exists():
             listed = self._objects.get(name) or self._listed(name)
@@ -210,6 +230,12 @@ def _client() -> Any:
     except ImportError as cause:
         raise Rejected(f"S3 needs the extra 'aws' ({cause}). Install it.") from cause
     return boto3.client("s3")
+
+
+def _folder_of_pattern(key: str) -> str:
+    """Return the part of a pattern before the first wildcard, up to its last slash."""
+    fixed = key[: next((i for i, letter in enumerate(key) if letter in GLOB_CHARACTERS), len(key))]
+    return fixed.rpartition("/")[0]
 
 
 def _list_objects(bucket: str, key: str, named: str) -> tuple[_ListedObject, ...]:

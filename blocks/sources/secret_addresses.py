@@ -3,32 +3,59 @@
 Prefect stores the parameters of a flow run in clear text and shows them to everybody who may view the run.
 """
 
+import re
 from typing import cast
+from urllib.parse import unquote
 
 import httpx
 from prefect.blocks.system import Secret
 from prefect.exceptions import PrefectHTTPStatusError
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from blocks.common.errors import NotFound, Rejected, Unavailable
 
 BLOCK_PREFIX = "block:"
 """Prefix of a source that names a Secret block: `block:crm`."""
 
-_SECRET_WORDS = ("password", "passwd", "pwd", "secret", "token", "apikey", "api_key")
+_NAMES = r"[\w.+-]*(?:pass|pwd|secret|token|credential|signature|(?:api|access|account|private)[_-]?key)[\w.+-]*|sig"
+_URL_PASSWORD = re.compile(r"(//[^/?#@:\s]*|(?<!\S)[\w.+-]+:/?[^/?#@:\s]+):(?!//)[^\n]*@")
+_NAMED_SECRET = re.compile(rf"(?<![\w.+-])({_NAMES})(\s*=\s*)('[^']*'|[^&;#\s]+)", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """Return a text without the passwords of the addresses in it.
+
+    Masked are `user:password@` of a URL, and values behind names such as `password=`, `X-Amz-Signature=` or `PWD=`, in
+    a query string, in libpq's form and in ODBC's. A text with one that shows only when percent-escapes are decoded is
+    cut at the first escape.
+    """
+    shown = decoded = _masked_once(text)
+    for _ in range(3):  # escapes may be escaped
+        decoded = unquote(decoded)
+        if _masked_once(decoded) != decoded:
+            return f"{shown[: shown.find('%')]}***"
+    return shown
+
+
+def _masked_once(text: str) -> str:
+    return _NAMED_SECRET.sub(r"\1\2***", _URL_PASSWORD.sub(r"\1:***@", text))
 
 
 def resolve_address(source: str) -> str:
     """Return the address of a source: for `block:NAME` the content of the Prefect Secret block, else itself.
 
     Raises:
-        Rejected: the source contains a password, or the block's content is not an address.
+        Rejected: the source contains a password or control characters, or the block's content is not an address.
         NotFound: there is no such block.
         Unavailable: Prefect's server does not respond.
     """
+    if not source.isprintable():
+        raise Rejected(f"{source!a} has control characters. Remove line ends, NUL and the like.")
     if not source.startswith(BLOCK_PREFIX):
-        _refuse_password(source)
+        if (shown := masked(source)) != source:
+            raise Rejected(
+                f"{shown}: the address contains a password, and parameters are stored in clear text. Save it in a "
+                f"Prefect Secret block and give {BLOCK_PREFIX}NAME; then change the password."
+            )
         return source
     name = source.removeprefix(BLOCK_PREFIX)
     address = _load_secret(name)
@@ -50,20 +77,3 @@ def _load_secret(name: str) -> str:
         ) from cause
     except (httpx.HTTPError, PrefectHTTPStatusError) as cause:
         raise Unavailable(f"{BLOCK_PREFIX}{name}: Prefect's server does not respond. Try again.") from cause
-
-
-def _refuse_password(source: str) -> None:
-    source = source.removeprefix("iceberg:")  # whose catalog may be a database
-    if "://" not in source:
-        return
-    try:
-        url = make_url(source)
-    except (ArgumentError, ValueError):
-        return  # not a database URL: opening the source raises the error
-    words = [key for key in url.query if any(word in key.lower() for word in _SECRET_WORDS)]
-    if url.password or words:
-        shown = url.set(query={key: "***" if key in words else value for key, value in url.query.items()})
-        raise Rejected(
-            f"{shown.render_as_string(hide_password=True)}: the address contains a password, and parameters are stored "
-            f"in clear text. Save it in a Prefect Secret block and give {BLOCK_PREFIX}NAME; then change the password."
-        )

@@ -12,15 +12,17 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from math import ceil
 from typing import Any, Final
-from urllib.parse import quote
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from asyncpg.exceptions import PostgresError
+from sqlalchemy.exc import DBAPIError
 
 from blocks.common.errors import Rejected, Unavailable
+from blocks.common.source_settings import SourceSettings
 from blocks.sources.base import RowBatch, Source, check_names, number_range
-from blocks.sources.file_listing import checked_path
 from blocks.sources.frames import batch_from_columns, column_from_values
+from blocks.sources.read_only_sql import check_query, database_url, read_rows
+from blocks.sources.secret_addresses import masked
 from runtime.digests import text_digest
 
 _BATCH_ROWS = 20_000
@@ -134,11 +136,19 @@ class WatermarkFilter:
 class QuerySource(Source):
     """The rows of a query, in the order of the database."""
 
-    def __init__(self, source: str, query: str, kinds: Mapping[str, str], since: WatermarkFilter | None) -> None:
-        self.kinds, self._url, self._since = kinds, _url(source), since
-        self._shown = self._url.render_as_string(hide_password=True)
+    def __init__(
+        self,
+        source: str,
+        query: str,
+        kinds: Mapping[str, str],
+        since: WatermarkFilter | None,
+        allowed: SourceSettings,
+    ) -> None:
+        self.kinds, self._url, self._since = kinds, database_url(source, allowed), since
+        self._shown = masked(source)
         if not query.strip():
             raise Rejected(f"{self._shown}: there is no query. Give one that selects {', '.join(kinds)}.")
+        check_query(query, self._url, self._shown)
         self.description = f"query on {self._shown}"
         if since and since.look_back:
             parse_look_back(since.look_back)
@@ -153,12 +163,8 @@ class QuerySource(Source):
 
     def batches(self) -> Iterator[RowBatch]:
         """Run the query and read its rows in batches: see `Source.batches`."""
-        connection = _connect(self._url, self._shown)
-        try:
-            with connection, _database_errors(self.description):
-                yield from self._read_batches(connection)
-        finally:
-            connection.engine.dispose()
+        with _database_errors(self.description):
+            yield from read_rows(self._url, self._shown, self._read_batches)
 
     def has_no_new_rows(self) -> bool:
         """Return whether the query selected only rows above a watermark."""
@@ -173,7 +179,7 @@ class QuerySource(Source):
     def _read_batches(self, connection: sa.Connection) -> Iterator[RowBatch]:
         result = connection.exec_driver_sql(self._filtered_query(connection))
         if not result.returns_rows:
-            raise Rejected(f"{self.description}: it returns no rows, and its changes are rolled back. Give a SELECT.")
+            raise Rejected(f"{self.description}: it returns no rows, and nothing of it is kept. Give a SELECT.")
         names = list(result.keys())
         watermark_column = {self._since.column: "text"} if self._since else {}
         self._ignored = check_names(names, {**watermark_column, **self.kinds}, self.description)
@@ -251,36 +257,8 @@ def _text_time_minus(text: str, back: timedelta) -> str:
 
 def watermark_id(source: str, query: str, column: str) -> str:
     """Return the id of a watermark: the same for the same database, query and column; it contains no password."""
-    shown = _url(source).render_as_string(hide_password=True)
-    digest = text_digest("\n".join((shown, query.strip().rstrip(";"), column)))
+    digest = text_digest("\n".join((masked(source), query.strip().rstrip(";"), column)))
     return f"{column} of query {digest[:16]}"
-
-
-def _url(source: str) -> sa.URL:
-    try:
-        url = sa.make_url(source)
-        url.get_dialect()
-    except (ArgumentError, NoSuchModuleError, ValueError) as cause:
-        scheme = source.split("://", maxsplit=1)[0]
-        raise Rejected(
-            f"{scheme}://… is not a database that can be read here. Give a SQLAlchemy URL, such as "
-            "sqlite:///folder/file.db, an s3:// address, or the path of a file."
-        ) from cause
-    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:") and "uri" not in url.query:
-        path = checked_path(str(url.database))  # SQLite would create an empty database for a mistyped name
-        return url.set(database=f"file:{quote(str(path))}", query={**url.query, "mode": "ro", "uri": "true"})
-    return url
-
-
-def _connect(url: sa.URL, shown: str) -> sa.Connection:
-    try:
-        engine = sa.create_engine(url)
-        options = {"postgresql_readonly": True} if engine.dialect.name == "postgresql" else {}
-        return engine.connect().execution_options(stream_results=True, **options)
-    except ImportError as cause:
-        raise Rejected(f"{shown}: its driver is not installed ({cause}). Install it.") from cause
-    except SQLAlchemyError as cause:
-        raise Unavailable(f"{shown}: no connection: {cause}. Check that it runs, then try again.") from cause
 
 
 def _columns(
@@ -294,8 +272,10 @@ def _columns(
 def _database_errors(description: str) -> Iterator[None]:
     try:
         yield
-    except DBAPIError as cause:
-        reason = str(cause.orig)
-        busy = cause.connection_invalidated or any(word in reason.lower() for word in _TRANSIENT_WORDS)
+    except (DBAPIError, PostgresError, OSError) as cause:  # asyncpg's own where rows are fetched
+        reason = str(getattr(cause, "orig", None) or cause)
+        lost = isinstance(cause, OSError) or getattr(cause, "connection_invalidated", False)
+        busy = lost or any(word in reason.lower() for word in _TRANSIENT_WORDS)
         error = Unavailable if busy else Rejected
-        raise error(f"{description}: {reason}. {'Try again' if busy else 'Correct the query'}.") from cause
+        remedy = "Try again" if busy else "Correct the query, which may only read"
+        raise error(f"{description}: {masked(reason)}. {remedy}.") from cause

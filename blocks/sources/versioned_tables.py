@@ -1,13 +1,14 @@
-"""Tables of Delta Lake and Iceberg as sources: the rows of the newest version, or those added since an ingested one.
+"""Delta tables as sources, and what they share with Iceberg tables (`iceberg_tables`).
 
-The version that was read is in the notes of its snapshot, by the table's own id. The next load reads the rows that the
-versions since then added. A version that removed or changed rows refuses the load, because ingest only appends.
+A load reads the rows of the newest version, or those added since an ingested one. The version that was read is in the
+notes of its snapshot, by the table's own id. The next load reads the rows that the versions since then added. A version
+that removed or changed rows refuses the load, because ingest only appends.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,27 +18,25 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.common.errors import NotFound, Rejected, Unavailable
+from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
+from blocks.common.source_settings import SourceSettings
 from blocks.sources.base import (
     TABLE_ID_NOTE,
     TABLE_VERSION_NOTE,
     RowBatch,
     VersionedTable,
     check_names,
-    number_range,
-    row_as_json,
-    to_typed_batch,
 )
 from blocks.sources.dialects import PLAIN_FORMAT
 from blocks.sources.file_listing import ROW_UNIT, SourceFile
 from blocks.sources.files import FileSource
-from blocks.sources.s3 import S3Folder, pyiceberg_properties
+from blocks.sources.s3 import S3Folder
+from blocks.sources.secret_addresses import masked
 
 DELTA_PREFIX, ICEBERG_PREFIX = "delta:", "iceberg:"
 """Prefixes of the address of a table: `delta:s3://bucket/table`, `iceberg:/data/table/metadata/v3.metadata.json`."""
 
 _READABLE_FEATURES: Final = {"timestampNtz", "vacuumProtocolCheck", "v2Checkpoint", "typeWidening", "columnMapping"}
-_APPENDING = {"append", "replace"}  # a replace moves rows into other files
 
 
 def ingested_versions(notes: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -57,11 +56,19 @@ class DeltaSource(VersionedTable):
     """The rows of a Delta table in a folder or in S3."""
 
     def __init__(
-        self, address: str, query: str, kinds: Mapping[str, str], scratch: Path | None, ingested: Mapping[str, str]
+        self,
+        address: str,
+        query: str,
+        kinds: Mapping[str, str],
+        allowed: SourceSettings,
+        scratch: Path | None,
+        ingested: Mapping[str, str],
     ) -> None:
         self._address = table_address(address, DELTA_PREFIX, query)
-        self.kinds = kinds
-        self._s3 = S3Folder(self._address, scratch) if self._address.startswith("s3://") else None
+        self.kinds, self._allowed = kinds, allowed
+        self._s3 = S3Folder(self._address, scratch, allowed) if self._address.startswith("s3://") else None
+        if not self._s3:
+            allowed.check_path(Path(self._address), self._address)
         self._root = self._s3.path if self._s3 else Path(self._address)
         try:
             self._open(ingested)
@@ -75,7 +82,9 @@ class DeltaSource(VersionedTable):
                 self._s3.fetch(name)
         elif not (self._root / "_delta_log").is_dir():
             raise NotFound(f"{self._address}: there is no Delta table (no folder _delta_log). Check the path.")
-        with _table_errors(self._address, "Delta"):
+        else:
+            self._allowed.check_paths((self._root / "_delta_log").rglob("*"), self._address)
+        with table_errors(self._address, "Delta"):
             from deltalake import DeltaTable
 
             table = DeltaTable(str(self._root.absolute()))
@@ -83,7 +92,7 @@ class DeltaSource(VersionedTable):
             metadata = table.metadata()
             self._table_id, version = f"delta {metadata.id}", table.version()
             self._version = str(version)
-            self._version_time = _iso_time(next((one.get("timestamp") for one in table.history(1)), None))
+            self._version_time = iso_time(next((one.get("timestamp") for one in table.history(1)), None))
             schema = pa.schema(table.schema())
             self._partitions = {column: schema.field(column).type for column in metadata.partition_columns}
             self._since = ingested.get(self._table_id)
@@ -120,6 +129,8 @@ class DeltaSource(VersionedTable):
 
     def _source_file(self, added: _AddedFile) -> SourceFile:
         path = self._s3.fetch(added.name) if self._s3 else self._root / added.name
+        if not self._s3:
+            self._allowed.check_path(path, self._address)
         if not path.is_file():
             raise Rejected(
                 f"{self._address}: the file {added.name} of version {self._version} is gone (VACUUM removes old ones). "
@@ -147,7 +158,7 @@ class DeltaSource(VersionedTable):
             actions = [json.loads(line) for line in commit.read_text().splitlines() if line.strip()]
             if any(action["remove"].get("dataChange", True) for action in actions if "remove" in action):
                 operation = next((a["commitInfo"].get("operation", "") for a in actions if "commitInfo" in a), "")
-                raise _rows_changed(self._address, f"version {number}", operation)
+                raise rows_changed(self._address, f"version {number}", operation)
             new = [action["add"] for action in actions if "add" in action and action["add"].get("dataChange", True)]
             added += [self._added_file(one["path"], one.get("partitionValues", {})) for one in new]
         return tuple(added)
@@ -160,12 +171,14 @@ class DeltaSource(VersionedTable):
         return tuple(sorted((self._added_file(path, one) for path, one in found), key=lambda file: file.name))
 
     def _added_file(self, path: str, partitions: Mapping[str, Any]) -> _AddedFile:
-        if "://" in path or path.startswith(("/", "file:")):
+        name = unquote(path)
+        outside = "://" in name or name.startswith(("/", "file:")) or ".." in name.split("/") or not name.isprintable()
+        if outside:
             raise Rejected(
-                f"the file {path} is outside the table's folder (a shallow clone). Copy the table, and read that."
+                f"the file {path!r} is outside the table's folder (a shallow clone). Copy the table, and read that."
             )
         texts = {column: _partition_text(value, self._partitions[column]) for column, value in partitions.items()}
-        return _AddedFile(unquote(path), texts)
+        return _AddedFile(name, texts)
 
 
 def _partition_text(value: Any, kind: pa.DataType) -> str | None:
@@ -193,92 +206,6 @@ def _check_delta_features(table: Any, address: str) -> None:
         raise Rejected(f"{address}: the table needs {', '.join(unknown)}, which cannot be read. Drop the feature.")
 
 
-class IcebergSource(VersionedTable):
-    """The rows of an Iceberg table, by its metadata file or by a catalog."""
-
-    def __init__(self, address: str, query: str, kinds: Mapping[str, str], ingested: Mapping[str, str]) -> None:
-        self._address = table_address(address, ICEBERG_PREFIX, query)
-        self.kinds = kinds
-        with _table_errors(self._address, "Iceberg"):
-            self._table = _iceberg_table(self._address)
-            snapshot = self._table.current_snapshot()
-            names = [field.name for field in self._table.schema().fields]
-            self._table_id = f"iceberg {self._table.metadata.table_uuid}"
-            self._version = str(snapshot.snapshot_id if snapshot else 0)
-            self._version_time = _iso_time(snapshot.timestamp_ms if snapshot else None)
-            self._since = ingested.get(self._table_id)
-            self._ignored = check_names(names, kinds, self._address)
-            if self._since:
-                _check_only_appended(self._table, int(self._since), self._address)
-            planned = self._scan().plan_files() if snapshot and self._since != self._version else ()
-            self._tasks = sorted(planned, key=lambda task: task.file.file_path)
-        self.position_labels = tuple(f"{task.file.file_path.rpartition('/')[2]} {ROW_UNIT}" for task in self._tasks)
-        self.position_labels = self.position_labels or (ROW_UNIT,)
-        self.size_bytes = sum(task.file.file_size_in_bytes for task in self._tasks)
-        self.describe("Iceberg", self._address)
-
-    def batches(self) -> Iterator[RowBatch]:
-        """Read the files of the snapshot, without deleted rows: see `Source.batches`."""
-        from pyiceberg.expressions import AlwaysTrue
-        from pyiceberg.io.pyarrow import ArrowScan
-
-        schema = self._table.schema().select(*self.kinds)
-        for index, task in enumerate(self._tasks):
-            first, label = 1, self.position_labels[index]
-            with _table_errors(self._address, "Iceberg"):
-                found = ArrowScan(self._table.metadata, self._table.io, schema, AlwaysTrue()).to_record_batches([task])
-                for batch in found:
-                    raw = pa.Table.from_batches([batch])
-                    numbers = number_range(first, raw.num_rows)
-                    typed = to_typed_batch(raw, numbers, label, self.kinds, row_as_json(raw))
-                    first += raw.num_rows
-                    yield replace(typed, file_index=index)
-
-    def _scan(self) -> Any:
-        """Return the scan of the snapshot, or of what was appended since the ingested one."""
-        if self._since is None:
-            return self._table.scan(snapshot_id=int(self._version), selected_fields=tuple(self.kinds))
-        return self._table.incremental_append_scan(
-            from_snapshot_id_exclusive=int(self._since),
-            to_snapshot_id_inclusive=int(self._version),
-            selected_fields=tuple(self.kinds),
-        )
-
-
-def _iceberg_table(address: str) -> Any:
-    """Return the table of a metadata file, of a table's folder with `version-hint.text`, or of a catalog.
-
-    A catalog is `URI#namespace.table`, `URI#catalog/namespace.table` where the URI is a database that catalogs share,
-    or `NAME#namespace.table` where pyiceberg's own configuration has the name.
-    """
-    from pyiceberg.catalog import load_catalog
-    from pyiceberg.table import StaticTable
-
-    catalog, sign, name = address.partition("#")
-    properties = pyiceberg_properties() if "s3://" in address else {}
-    if not sign:
-        return StaticTable.from_metadata(address, properties)
-    place = {"uri": catalog} if "://" in catalog else {}
-    owner, _, table = name.rpartition("/")
-    return load_catalog(owner or ("default" if place else catalog), **place, **properties).load_table(table)
-
-
-def _check_only_appended(table: Any, last: int, address: str) -> None:
-    """Raise Rejected if a snapshot after the ingested one removed rows, or if that one is no ancestor."""
-    current = table.current_snapshot()
-    while current is not None and current.snapshot_id != last:
-        operation = current.summary.operation.value if current.summary else "unknown"
-        if operation not in _APPENDING:
-            raise _rows_changed(address, f"snapshot {current.snapshot_id}", operation)
-        parent = current.parent_snapshot_id
-        current = table.snapshot_by_id(parent) if parent is not None else None
-    if current is None:
-        raise Rejected(
-            f"{address}: snapshot {last} was ingested, and is no longer in the table's history (expired, or rolled "
-            "back). Ingest more often than snapshots expire, or ingest the table into a new data set."
-        )
-
-
 def table_address(source: str, prefix: str, query: str) -> str:
     """Return the address behind the prefix. Raises Rejected for an address that cannot be one, or a query."""
     address = source.removeprefix(prefix)
@@ -289,11 +216,13 @@ def table_address(source: str, prefix: str, query: str) -> str:
     return address.removeprefix("file://").rstrip("/") or "/"
 
 
-def _iso_time(milliseconds: int | None) -> str:
+def iso_time(milliseconds: int | None) -> str:
+    """Return a time of a table's log as ISO 8601 in UTC; "" for none."""
     return "" if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
 
 
-def _rows_changed(address: str, version: str, operation: str) -> Rejected:
+def rows_changed(address: str, version: str, operation: str) -> Rejected:
+    """Return the error for a version that removed or changed rows that were ingested."""
     return Rejected(
         f"{address}: {version} removed or changed rows ({operation or 'unknown operation'}) that were ingested. "
         "The lake only appends: ingest the table into a new data set (docs/ingest.md, corrections)."
@@ -301,20 +230,20 @@ def _rows_changed(address: str, version: str, operation: str) -> Rejected:
 
 
 @contextmanager
-def _table_errors(address: str, kind: str) -> Iterator[None]:
+def table_errors(address: str, kind: str) -> Iterator[None]:
     """Translate errors of the table's library into port errors."""
     try:
         yield
     except (Rejected, NotFound, Unavailable):
         raise
-    except FileNotFoundError as cause:
-        raise NotFound(f"{address}: there is no such {kind} table ({cause}). Check the address.") from cause
-    except ImportError as cause:
-        raise Rejected(f"{address}: reading it needs a package ({cause}). Install it (make setup).") from cause
-    except OSError as cause:
-        raise Unavailable(f"{address}: the {kind} table could not be read: {cause}. Try again.") from cause
-    except Exception as cause:  # the libraries have errors of many types, and none is transient
-        name = type(cause).__name__
-        if "NoSuch" in name or "NotFound" in name:
-            raise NotFound(f"{address}: there is no such {kind} table ({cause}). Check the address.") from cause
-        raise Rejected(f"{address}: the {kind} table cannot be read ({name}: {cause}).") from cause
+    except Exception as cause:  # the libraries have errors of many types
+        reason, name = masked(str(cause)), type(cause).__name__
+        if isinstance(cause, FileNotFoundError) or "NoSuch" in name or "NotFound" in name:
+            error: PortError = NotFound(f"{address}: there is no such {kind} table ({reason}). Check the address.")
+        elif isinstance(cause, ImportError):
+            error = Rejected(f"{address}: reading it needs a package ({reason}). Install it (make setup).")
+        elif isinstance(cause, OSError):
+            error = Unavailable(f"{address}: the {kind} table could not be read: {reason}. Try again.")
+        else:
+            error = Rejected(f"{address}: the {kind} table cannot be read ({name}: {reason}).")
+        raise error from (cause if reason == str(cause) else None)

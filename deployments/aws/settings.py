@@ -101,6 +101,9 @@ trusted_record_keys = ["${{RATCHET_RECORDS_KEY}}"]
 models_key = "${{RATCHET_STATE}}/keys/models.pem"
 trusted_model_keys = ["${{RATCHET_MODELS_KEY}}"]
 
+[sources]          # what ingest and batch inference may read; add your buckets and hosts of databases (docs/ingest.md)
+buckets = ["{bucket}/incoming"]
+
 [approval]
 approvals = 1
 require_authentication = true

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from blocks.common.source_settings import SourceSettings
 from blocks.engines.base import Engine
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.environment import Environment
@@ -109,11 +110,11 @@ def open_inference_input(
     if as_of:
         remedy = f"Leave it empty, or read the lake: {LAKE_PREFIX}{data.dataset}."
         raise Refusal("only a data set of the lake takes as_of", where=source, value=as_of, remedy=remedy)
-    staged = input_from_source(data, source, query, folder)
+    staged = input_from_source(data, source, query, folder, env.allowed_sources())
     return staged if staged.rows <= LOCAL_ENGINE_ROWS else replace(staged, engine=env.engine())
 
 
-def input_from_source(data: DataSpec, source: str, query: str, folder: Path) -> InferenceInput:
+def input_from_source(data: DataSpec, source: str, query: str, folder: Path, allowed: SourceSettings) -> InferenceInput:
     """Stage a source of any size as typed files below the folder: every row, or none.
 
     The time is read if the source has its column, as in a request.
@@ -124,20 +125,20 @@ def input_from_source(data: DataSpec, source: str, query: str, folder: Path) -> 
     """
     kinds = {data.entity: "key", **data.features}
     if not data.time or data.time in kinds:
-        return _staged_input(data, kinds, source, query, folder)[0]
+        return _staged_input(data, kinds, source, query, folder, allowed)[0]
     try:
-        return _staged_input(data, {data.entity: "key", data.time: "time", **kinds}, source, query, folder)[0]
+        return _staged_input(data, {data.entity: "key", data.time: "time", **kinds}, source, query, folder, allowed)[0]
     except MissingColumns as cause:
         if cause.columns != (data.time,):
             raise
-        rows, undeclared = _staged_input(data, kinds, source, query, folder)
+        rows, undeclared = _staged_input(data, kinds, source, query, folder, allowed)
         if data.time in undeclared:  # in other files of the source: their rows have one
             raise
         return rows
 
 
 def _staged_input(
-    data: DataSpec, kinds: Mapping[str, str], source: str, query: str, folder: Path
+    data: DataSpec, kinds: Mapping[str, str], source: str, query: str, folder: Path, allowed: SourceSettings
 ) -> tuple[InferenceInput, tuple[str, ...]]:
     """Return the staged rows of a source, and its columns that are not in `kinds`."""
     for name in ("fetched", "rows"):
@@ -147,7 +148,9 @@ def _staged_input(
     address = resolve_address(source)
     written = SourceFormat(**{**data.source.settings(), "partitions": ()})  # a batch is no folder of partitions
     fetched = folder / "fetched"
-    with closing(open_source(address, query=query, kinds=kinds, scratch=fetched, source_format=written)) as opened:
+    with closing(
+        open_source(address, query=query, kinds=kinds, allowed=allowed, scratch=fetched, source_format=written)
+    ) as opened:
         progress = Progress(f"reading {opened.description}", opened.size_bytes)
 
         def add_batch(batch: RowBatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from blocks.common.source_settings import SourceSettings
 from blocks.common.temporary_folders import temporary_folder
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.base import AsOf, Lake, Snapshot
@@ -53,6 +54,7 @@ def open_source_rows(
     watermark: str,
     redrive: str,
     scratch: Path,
+    allowed: SourceSettings,
     look_back: str = "",
 ) -> Source:
     """Return the rows of a source that are not ingested yet, to be closed; see `flows.ingest` for the arguments.
@@ -67,6 +69,7 @@ def open_source_rows(
         address,
         query=query,
         kinds=data.column_kinds,
+        allowed=allowed,
         watermark=watermark_filter(lake, data, address, query, watermark, look_back),
         processed=None if redrive else processed_files(lake, data),
         scratch=_ensure_folder(scratch),

@@ -27,7 +27,8 @@ def ingest_source(
     """Read the declared columns of a source and ingest its rows. `flows.ingest` describes the arguments."""
     env, data = open_environment(environment), ingest_schema(load_model(model), table)
     lake, scratch = env.lake(), env.scratch / "ingest"
-    with closing(open_source_rows(lake, data, source, query, watermark, redrive, scratch, look_back)) as rows:
+    allowed = env.allowed_sources()
+    with closing(open_source_rows(lake, data, source, query, watermark, redrive, scratch, allowed, look_back)) as rows:
         result = ingest_rows(lake, data, rows, scratch=scratch, redrive=redrive)
     get_run_logger().info("%s", result.summary)
     return result

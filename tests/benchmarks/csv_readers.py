@@ -18,7 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pcsv
 
-from blocks.sources import SourceFormat, open_source
+from blocks.sources import SourceFormat
+from tests.fixtures.sources import open_source
 
 NAMES = ["id", "name", "amount"]
 HEAD = HEAD_LINE = "id,name,amount\n"

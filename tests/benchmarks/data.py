@@ -72,7 +72,7 @@ def copy(folder: Path, rows: int) -> dict[str, float]:
 def ingest(folder: Path, rows: int) -> dict[str, float]:
     """Ingest the source as the flow does, without its artifact, which needs a Prefect server."""
     import tasks.ingestion.landing as stage
-    from blocks.sources import open_source
+    from tests.fixtures.sources import open_source
 
     stage.create_markdown_artifact = lambda **_: None  # type: ignore[assignment]
     (folder / "scratch").mkdir(exist_ok=True)

@@ -156,7 +156,7 @@ def story(folder: Path, desk: SageMakerLab) -> str:
         run_story("first", "local", folder / "first")  # the first story of each environment warms the stack up
         told = {
             "local": run_story("second", "local", folder / "second"),
-            "aws": run_story("third", "aws", folder / "third"),
+            "aws": run_story("third", "aws", folder / "state" / "demo"),
         }
         print(f"cancel: the training job of a cancelled run is {cancelled('third', 'aws', desk)}", flush=True)
     finally:

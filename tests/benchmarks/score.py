@@ -27,7 +27,7 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.local import LocalLake
 from blocks.tracking.mlflow import MlflowTracking
 from runtime.digests import folder_digest
-from tasks.batch.input import InferenceInput, input_from_lake, input_from_source
+from tasks.batch.input import InferenceInput, input_from_lake
 from tasks.batch.predictor import Predictor
 from tasks.batch.tasks import append_predictions
 from tasks.shared.models import TeamModel, load_model
@@ -35,6 +35,7 @@ from tasks.validation.rules.expectations import validate_table
 from tasks.validation.rules.parquet_rows import ParquetRows
 from tests.benchmarks.__main__ import Peak, scaled
 from tests.fixtures.signing_keys import MODELS, signed
+from tests.fixtures.sources import input_from_source
 from tests.fixtures.support import customers
 
 PART = 250_000

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks.common.errors import Rejected
-from blocks.sources import SourceFormat, open_source
+from blocks.sources import SourceFormat
 from blocks.sources.base import SourceTable
 from tests.fixtures.s3_server import s3_with_bucket
+from tests.fixtures.sources import open_source
 
 KINDS = {"id": "text", "age": "number", "plan": "category", "vip": "flag"}
 GERMAN = "id;age;plan;vip\n007;1,5;Jörg;1\nb;1.234,5;x;0\nc;12;y;1,0\n"

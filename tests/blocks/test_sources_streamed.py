@@ -18,12 +18,13 @@ from moto.server import ThreadedMotoServer
 
 from blocks.common.errors import NotFound, Rejected, Unavailable
 from blocks.engines.duckdb import DuckDBEngine
-from blocks.sources import FrameSource, WatermarkFilter, open_source
+from blocks.sources import FrameSource, WatermarkFilter
 from blocks.sources.parquet_files import WHITESPACE
 from blocks.sources.sql_query import Watermark
 from blocks.sources.staging import FILE_COLUMN, ROW_COLUMN, stage_rows
 from blocks.sources.text_blocks import read_blocks
 from tasks.ingestion.rules.row_checks import staged_relation_sql
+from tests.fixtures.sources import open_source
 
 KINDS = {"id": "text", "age": "number", "plan": "category", "active": "flag"}
 HEADER = "id,age,plan,active\n"

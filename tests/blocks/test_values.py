@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from blocks.common.errors import Rejected
 from blocks.engines.duckdb import DuckDBEngine
-from blocks.sources import FrameSource, Source, open_source
+from blocks.sources import FrameSource, Source
 from blocks.sources.base import number_range
 from blocks.sources.columns import ARROW_TYPES, convert_column
 from blocks.sources.frames import batch_from_columns, column_from_values
@@ -31,6 +31,7 @@ from runtime.payload import parse_request
 from runtime.signatures import RowKey
 from runtime.values import NoCanonicalForm, canonical, is_missing
 from tasks.ingestion.rules.row_checks import staged_relation_sql
+from tests.fixtures.sources import open_source
 
 REFUSED = "refused"
 """The outcome of a way in that names the column and takes no value."""

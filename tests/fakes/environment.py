@@ -20,6 +20,7 @@ from blocks.trainers.fake import FakeTrainer
 from tasks.approval.rules.evidence import Evidence, ExpectationCounts, canonical_json, evidence_digest
 from tasks.shared.rules.model.spec import parse_spec
 from tests.fixtures.signing_keys import signing_in
+from tests.fixtures.sources import ANYWHERE
 from tests.fixtures.spec_cases import BINARY
 
 SPEC = parse_spec(BINARY, "models/price/model.yaml")
@@ -40,7 +41,7 @@ class World(Environment):
     def at(cls, folder: Path, **knobs: Any) -> "World":
         """Return an environment with its files below `folder`; `knobs` are those of the endpoint."""
         names = {f"{port}_adapter": port for port in ("lake", "trainer", "endpoint", "tracking", "ledger")}
-        env = cls(name="local", scratch=folder / "scratch", signing=signing_in(folder), **names)
+        env = cls(name="local", scratch=folder / "scratch", sources=ANYWHERE, signing=signing_in(folder), **names)
         env._adapters = {
             "lake": FakeLake(),
             "trainer": FakeTrainer(root=folder / "jobs", polls_in_progress=0),

@@ -16,10 +16,11 @@ import pytest
 
 from blocks.common.errors import Corrupt, NotFound, Rejected, TerminalError
 from blocks.lake.local import LocalLake
-from blocks.sources import FrameSource, open_source
+from blocks.sources import FrameSource
 from tasks.ingestion.landing import ingest_rows
 from tasks.shared.rules.model.data import DataSpec, column_kinds
 from tasks.shared.rules.refusal import Refusal
+from tests.fixtures.sources import open_source
 
 SPEC = DataSpec(
     dataset="people", entity="id", target="left", features={"age": "number", "plan": "category"}, classes=("No", "Yes")

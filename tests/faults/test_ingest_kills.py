@@ -25,8 +25,8 @@ import sys
 from pathlib import Path
 import tasks.ingestion.landing
 from blocks.lake.local import LocalLake
-from blocks.sources import open_source
 from tests.faults.test_ingest_kills import SPEC
+from tests.fixtures.sources import open_source
 
 tasks.ingestion.landing.create_markdown_artifact = lambda **given: None
 lake, source = LocalLake(root=Path(sys.argv[1])), open_source(sys.argv[2], kinds=tasks.shared.rules.model.data.column_kinds(SPEC))

@@ -32,7 +32,8 @@ def test_the_same_story_through_s3_a_training_job_and_a_sagemaker_endpoint(
     stack: Stack, desk: SageMakerLab, tmp_path: Path
 ) -> None:
     register_aws(stack, desk.server.url, desk.bucket)
-    told = run_story("cloud", "aws", tmp_path)
+    folder = stack.state_folder / "demo" / tmp_path.name  # `aws` reads no other folder
+    told = run_story("cloud", "aws", folder)
     assert all(abs(sum(row) - 1) < 1e-9 for row in told.predictions)
     kept = desk.s3.list_objects_v2(Bucket=desk.bucket, Delimiter="/")["CommonPrefixes"]
     assert {each["Prefix"] for each in kept} >= {"lake/", "training/", "releases/"}
@@ -47,7 +48,7 @@ def test_the_same_story_through_s3_a_training_job_and_a_sagemaker_endpoint(
     desk.server.operations.capture.flush()
     (segment,) = open_environment("aws").endpoint().log_segments("cloud")
     assert [len(request["answer"]["predictions"]) for request in segment.requests] == [2]
-    many_rows_are_scored_by_batch_transform(desk, tmp_path)
+    many_rows_are_scored_by_batch_transform(desk, folder)
 
 
 def many_rows_are_scored_by_batch_transform(desk: SageMakerLab, folder: Path) -> None:
@@ -84,8 +85,10 @@ def test_a_run_that_is_cancelled_or_killed_while_it_trains_leaves_no_job_that_is
     stack: Stack, team_checkout: Path, desk: SageMakerLab, tmp_path: Path
 ) -> None:
     register_aws(stack, desk.server.url, desk.bucket)
-    customers()[:2000].to_csv(tmp_path / "rows.csv", index=False)
-    run("ingest/ingest", model="halted", source=str(tmp_path / "rows.csv"), environment="aws")
+    rows = stack.state_folder / "demo" / tmp_path.name / "rows.csv"
+    rows.parent.mkdir(parents=True)
+    customers()[:2000].to_csv(rows, index=False)
+    run("ingest/ingest", model="halted", source=str(rows), environment="aws")
     assert cancel_run_while_training("halted", "aws", desk) == "Stopped"
     desk.server.faults.clear()
     assert end_run_while_training("halted", "aws", desk, kill) == "Stopped"

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 
 from blocks.common.errors import Corrupt, PortError, Rejected, Unavailable
+from blocks.common.source_settings import SourceSettings
 from blocks.engines.base import Engine
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.environment import Environment
 from blocks.lake.fake import FakeLake
-from blocks.sources import open_source
-from tasks.batch.input import input_from_source, open_inference_input
+from tasks.batch.input import open_inference_input
 from tasks.batch.predictor import Predictor
 from tasks.shared.rules.model.data import column_kinds
 from tasks.shared.rules.refusal import Refusal
@@ -33,6 +33,7 @@ from tests.fixtures.batch_scoring import (
     predictions,
     score,
 )
+from tests.fixtures.sources import ANYWHERE, input_from_source, open_source
 
 
 @pytest.fixture
@@ -214,6 +215,9 @@ class World(Environment):
 
     def engine(self) -> Engine:
         return DuckDBEngine(batch_rows=77)
+
+    def allowed_sources(self) -> SourceSettings:
+        return ANYWHERE
 
 
 @pytest.mark.parametrize(("small", "taken"), [(500, DuckDBEngine().batch_rows), (499, 77)])

@@ -11,7 +11,7 @@ from blocks.common.errors import NotFound
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
 from blocks.lake.local import LocalLake
-from tasks.batch.input import input_from_lake, input_from_source
+from tasks.batch.input import input_from_lake
 from tasks.batch.predictor import Predictor
 from tasks.shared.rules.refusal import Refusal
 from tests.checkout import ROOT
@@ -30,6 +30,7 @@ from tests.fixtures.batch_scoring import (
 from tests.fixtures.joined_tiers import DATA as JOINED
 from tests.fixtures.joined_tiers import ROWS as JOINED_ROWS
 from tests.fixtures.joined_tiers import filled
+from tests.fixtures.sources import input_from_source
 from tests.waiting import wait_for
 
 
@@ -91,7 +92,7 @@ import tests.fixtures.batch_scoring as t
 from blocks.lake.local import LocalLake
 from blocks.common.temporary_folders import temporary_folder
 from tasks.batch.predictor import Predictor
-from tasks.batch.input import input_from_source
+from tests.fixtures.sources import input_from_source
 
 lake, source, mark, tracking, work = sys.argv[1:]
 

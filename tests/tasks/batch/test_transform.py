@@ -23,7 +23,7 @@ from blocks.records.compute import Compute
 from blocks.tracking.mlflow import MlflowTracking
 from local.sagemaker.faults import Fault
 from runtime.digests import folder_digest
-from tasks.batch.input import InferenceInput, input_from_source
+from tasks.batch.input import InferenceInput
 from tasks.batch.predictor import Predictor
 from tasks.batch.rules import transform as rules
 from tasks.batch.rules.transform import BatchPlacement
@@ -43,6 +43,7 @@ from tests.fixtures.costs import NOW, PRICES
 from tests.fixtures.local_aws import SageMakerLab
 from tests.fixtures.scoring import churn_model
 from tests.fixtures.signing_keys import MODELS
+from tests.fixtures.sources import input_from_source
 
 NAME = SPEC.name
 PAID = Compute(("ml.m5.large",), "us-east-1")

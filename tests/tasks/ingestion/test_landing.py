@@ -15,12 +15,13 @@ from blocks.common.errors import Unavailable
 from blocks.lake.base import Lake, Snapshot
 from blocks.lake.fake import FakeLake
 from blocks.lake.local import LocalLake
-from blocks.sources import FrameSource, open_source
+from blocks.sources import FrameSource
 from tasks.ingestion.datasets import dataset_snapshots
 from tasks.ingestion.landing import ingest_rows
 from tasks.ingestion.rules.acceptance import PartitionedRows
 from tasks.shared.rules.model.data import DataSpec, column_kinds
 from tasks.shared.rules.refusal import Refusal
+from tests.fixtures.sources import open_source
 
 HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"rooms": "number", "street": "category"})
 ASIDE = "houses-quarantine"

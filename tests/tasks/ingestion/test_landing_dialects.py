@@ -11,6 +11,7 @@ from tasks.ingestion.landing import ingest_rows, open_source_rows
 from tasks.shared.records import IngestResult
 from tasks.shared.rules.model.data import DataSpec
 from tasks.shared.rules.model.parts import SourceSpec
+from tests.fixtures.sources import ANYWHERE
 
 SOURCE = SourceSpec(delimiter="semicolon", decimal="comma", thousands="space", encoding="windows-1252")
 HOUSES = DataSpec(
@@ -30,7 +31,7 @@ def no_artifacts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def land(lake: FakeLake, data: DataSpec, source: Path, folder: Path, redrive: str = "") -> IngestResult:
-    with closing(open_source_rows(lake, data.ingest_schema(), str(source), "", "", redrive, folder)) as rows:
+    with closing(open_source_rows(lake, data.ingest_schema(), str(source), "", "", redrive, folder, ANYWHERE)) as rows:
         return ingest_rows(lake, data, rows, scratch=folder, redrive=redrive)
 
 

@@ -14,13 +14,14 @@ from pydantic import PrivateAttr
 from blocks.common.errors import ConcurrentWrite, PortError, Rejected
 from blocks.lake.base import Lake, Snapshot
 from blocks.lake.fake import FakeLake
-from blocks.sources import FrameSource, open_source
+from blocks.sources import FrameSource
 from tasks.ingestion.datasets import dataset_snapshots, processed_files, quarantine_dataset
 from tasks.ingestion.landing import ingest_rows
 from tasks.shared.records import IngestResult
 from tasks.shared.rules.model.data import DataSpec, column_kinds
 from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.s3_server import s3_with_bucket
+from tests.fixtures.sources import open_source
 
 HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"rooms": "number"})
 KINDS = column_kinds(HOUSES)

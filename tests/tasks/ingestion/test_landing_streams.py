@@ -14,7 +14,7 @@ import pytest
 from blocks.common.errors import Rejected, Unavailable
 from blocks.lake.base import Lake
 from blocks.lake.local import LocalLake
-from blocks.sources import FrameSource, open_source
+from blocks.sources import FrameSource
 from tasks.ingestion.datasets import dataset_snapshots, processed_files, quarantine_dataset, watermark_filter
 from tasks.ingestion.landing import ingest_rows
 from tasks.shared.progress import Progress
@@ -23,6 +23,7 @@ from tasks.shared.rules.model.data import DataSpec, IngestSchema, column_kinds
 from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.clocks import Clock
 from tests.fixtures.s3_server import s3_with_bucket
+from tests.fixtures.sources import open_source
 
 HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"rooms": "number", "street": "category"})
 KINDS = column_kinds(HOUSES)

@@ -10,12 +10,13 @@ import pytest
 from blocks.common.errors import Rejected
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
-from blocks.sources import FrameSource, open_source
+from blocks.sources import FrameSource
 from tasks.ingestion.landing import ingest_rows
 from tasks.shared.records import IngestResult
 from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import materialise
 from tests.fixtures.join_cases import SCHEMAS, at, joined_spec
+from tests.fixtures.sources import open_source
 
 SPEC = joined_spec().model_copy(update={"holdout": 0.3})
 MAIN = "customer,asked_at,depot,weight,late\n"

@@ -17,7 +17,6 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from blocks.common.errors import NotFound, Rejected
 from blocks.lake.fake import FakeLake
-from blocks.sources import open_source
 from blocks.sources.secret_addresses import resolve_address
 from blocks.sources.versioned_tables import ingested_versions
 from tasks.ingestion.datasets import dataset_snapshots
@@ -25,6 +24,7 @@ from tasks.ingestion.landing import ingest_rows, open_source_rows
 from tasks.shared.records import IngestResult
 from tasks.shared.rules.model.data import DataSpec, column_kinds
 from tests.fixtures.s3_server import s3_with_bucket
+from tests.fixtures.sources import ANYWHERE, open_source
 
 HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"rooms": "number", "street": "category"})
 KINDS = column_kinds(HOUSES)
@@ -130,7 +130,9 @@ def table(request: pytest.FixtureRequest, kind: Made, tmp_path: Path) -> Any:
 
 
 def land(lake: FakeLake, source: str, folder: Path) -> IngestResult:
-    with closing(open_source_rows(lake, HOUSES.ingest_schema(), source, "", "", "", folder / "scratch")) as rows:
+    with closing(
+        open_source_rows(lake, HOUSES.ingest_schema(), source, "", "", "", folder / "scratch", ANYWHERE)
+    ) as rows:
         return ingest_rows(lake, HOUSES, rows, scratch=folder / "scratch")
 
 

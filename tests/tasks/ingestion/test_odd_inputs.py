@@ -14,7 +14,7 @@ import pytest
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.base import Lake
 from blocks.lake.local import LocalLake
-from blocks.sources import FrameSource, open_source
+from blocks.sources import FrameSource
 from tasks.ingestion.datasets import quarantine_dataset
 from tasks.ingestion.landing import ingest_rows
 from tasks.ingestion.rules.lookalikes import LOOKALIKE_NOTE
@@ -22,6 +22,7 @@ from tasks.shared.records import IngestResult
 from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.tables import VALUES_NOTE, resolve_reads
+from tests.fixtures.sources import open_source
 
 PEOPLE = DataSpec(
     dataset="people", entity="id", target="left", classes=("No", "Yes"),

@@ -9,11 +9,12 @@ import pytest
 
 from blocks.common.errors import NotFound
 from blocks.lake.local import LocalLake
-from blocks.sources import FrameSource, open_source
+from blocks.sources import FrameSource
 from tasks.ingestion.datasets import export_quarantine
 from tasks.ingestion.landing import ingest_rows
 from tasks.shared.rules.model.data import DataSpec, column_kinds
 from tasks.shared.rules.refusal import Refusal
+from tests.fixtures.sources import open_source
 
 HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"street": "category"})
 

@@ -20,7 +20,6 @@ from blocks.records.approvals import ApprovalRequest
 from ratchet.frames import ingest_frame
 from runtime.digests import folder_digest
 from tasks.approval.rules.evidence import canonical_json
-from tasks.batch.input import input_from_source
 from tasks.batch.tasks import append_predictions
 from tasks.cleanup.garbage import artifact_owners, plan_removals, remove_planned
 from tasks.cleanup.maintenance import model_datasets
@@ -47,6 +46,7 @@ from tests.fixtures.batch_scoring import DATA, HOUSES, as_csv, folder_of
 from tests.fixtures.costs import PRICES, paid_trainer
 from tests.fixtures.sagemaker_endpoints import HOSTING
 from tests.fixtures.sampled_rows import append
+from tests.fixtures.sources import input_from_source
 
 GOLDEN = GoldenExample('{"instances": [1]}', "[0.75]")
 MADE_BY = CodeProvenance(commit="c" * 40, patch_digest="")
