@@ -131,7 +131,6 @@ NOT_OUR_NAMES = {
     "lake_formats": "a program of the benchmarks",
     "merge_asof": "a function of pandas",
     "observed_at": "a column of the example in joins.md",
-    "pg_catalog": "a schema of PostgreSQL",
     "pg_collation": "a table of PostgreSQL",
     "scheduled_at": "a column of the example in joins.md",
 }
