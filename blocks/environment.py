@@ -140,8 +140,9 @@ class Environment(Block):
 
     def allowed_sources(self) -> SourceSettings:
         """Return the places that sources may be in: never the files that this environment itself works with."""
-        keys = (self.signing.decisions_key, self.signing.decisions_head_file, self.signing.models_key)
-        own = (self.scratch, self.evidence_folder, self.dashboards_folder, *keys, self._ledger().file)
+        signing = self.signing
+        keys = (signing.decisions_key, signing.decisions_head_file, signing.records_key, signing.records_head_file)
+        own = (self.scratch, self.evidence_folder, self.dashboards_folder, *keys, signing.models_key, self.ledger().file)
         return self.sources.excluding(place for place in own if place)
 
     def required_approval(self, model: str) -> RequiredApproval:
