@@ -29,6 +29,7 @@ from blocks.environment_settings import configured_ports, read_trusted_settings
 from blocks.inbox.base import Inbox
 from blocks.lake.base import Lake
 from blocks.outbox.base import Outbox
+from blocks.records.actions import ActionSettings
 from blocks.records.alerts import AlertRouting
 from blocks.records.people import Person
 from blocks.tracking.base import Tracking
@@ -81,6 +82,7 @@ class Environment(Block):
     dashboards: DashboardSettings = Field(default=DashboardSettings(), description="Folder and URL of the dashboards.")
     signing: SigningSettings = Field(default=SigningSettings(), description="Keys for decisions, records and models.")
     approval: ApprovalSettings = Field(default=ApprovalSettings(), description="Approval requirements.")
+    actions: ActionSettings = Field(default=ActionSettings(), description="Who may do what beside deciding.")
     people: dict[str, Person] = Field(default={}, description="People by the name they sign with.")
     sources: SourceSettings = Field(default=SourceSettings(), description="Places that sources may be in.")
     gateway: GatewaySettings = Field(default=GatewaySettings(), description="Settings of the gateway.")
@@ -142,7 +144,8 @@ class Environment(Block):
         """Return the places that sources may be in: never the files that this environment itself works with."""
         signing = self.signing
         keys = (signing.decisions_key, signing.decisions_head_file, signing.records_key, signing.records_head_file)
-        own = (self.scratch, self.evidence_folder, self.dashboards_folder, *keys, signing.models_key, self.ledger().file)
+        folders = (self.scratch, self.evidence_folder, self.dashboards_folder)
+        own = (*folders, *keys, signing.models_key, self.ledger().file)
         return self.sources.excluding(place for place in own if place)
 
     def required_approval(self, model: str) -> RequiredApproval:

@@ -13,6 +13,7 @@ from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
 from flows.parameters import AlertRecordKey, EnvironmentName, ModelName, RetrainEvent
 from tasks.retraining.tasks import decide_auto_retrain
+from tasks.shared.actions import ALERT_ORDER
 from tasks.shared.records import AutoRetrainDecision
 from tasks.shared.rules.run_outcomes import run_name
 
@@ -52,6 +53,7 @@ def start_retrain(model: str, decision: AutoRetrainDecision, environment: str) -
             "requested_by": decision.requested_by,
             "trigger_reason": decision.trigger_reason[:2000],
             "environment": environment,
+            "order": f"{ALERT_ORDER}{decision.alert_record_key}",
         },
         idempotency_key=f"auto-retrain/{decision.alert_record_key}",
         tags=["auto-retrain"],

@@ -2,8 +2,9 @@
 
 from prefect import flow
 
+from flows.authorization import authorize_run
 from flows.options import FLOW_OPTIONS
-from flows.parameters import AsOf, EnvironmentName, ModelName, SourceAddress
+from flows.parameters import AsOf, EnvironmentName, ModelName, OrderId, SourceAddress
 from flows.stopping import stop_batch_inference_jobs
 from tasks.batch.tasks import run_batch_inference
 from tasks.shared.records import BatchInferenceResult
@@ -16,7 +17,12 @@ from tasks.shared.records import BatchInferenceResult
     **FLOW_OPTIONS,
 )
 def batch_inference(
-    model: ModelName, source: SourceAddress, query: str = "", as_of: AsOf = "", environment: EnvironmentName = "local"
+    model: ModelName,
+    source: SourceAddress,
+    query: str = "",
+    as_of: AsOf = "",
+    environment: EnvironmentName = "local",
+    order: OrderId = "",
 ) -> BatchInferenceResult:
     """Validate the input, predict with the champion, and append the predictions to the lake as a new snapshot.
 
@@ -29,5 +35,8 @@ def batch_inference(
         as_of: When the input is a data set of the lake, a snapshot's id, or a time with its zone such as
             2026-11-21T10:00:00Z. Empty is now.
         environment: The set of adapters to run on: a file in deployments/environments/.
+        order: The signed order of whoever starts the run, made by the gateway (docs/actions.md). Empty: nobody proved
+            a name.
     """
+    authorize_run("batch_inference", model, environment, order)
     return run_batch_inference(model, source, query, environment, as_of)

@@ -9,10 +9,11 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
+from flows.authorization import authorize_run
 from flows.exclusive import one_at_a_time
 from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
-from flows.parameters import EnvironmentName
+from flows.parameters import EnvironmentName, OrderId
 from tasks.cleanup.rules.garbage import bytes_text
 from tasks.cleanup.tasks import plan_garbage_collection, run_garbage_collection
 from tasks.shared.rules.run_outcomes import run_name
@@ -29,6 +30,7 @@ def collect_garbage(
     dry_run: bool = True,
     idle_hours: IdleHours = 24,
     idle_endpoints: IdleEndpointAction = "report",
+    order: OrderId = "",
 ) -> State:
     """Remove runs, models, attempts, tiers, releases and results without references.
 
@@ -40,7 +42,10 @@ def collect_garbage(
         dry_run: Only report what would be removed, and its size. Clear the box to remove it.
         idle_hours: A cloud endpoint without requests for this many hours is idle.
         idle_endpoints: What to do with idle endpoints: report, scale_down (to one instance), or delete (the configuration is kept, so that they can be recreated).
+        order: The signed order of whoever starts the run, made by the gateway (docs/actions.md). Empty: nobody proved a name.
     """  # noqa: E501  (the form takes one line a parameter)
+    if not dry_run:
+        authorize_run("collect_garbage", "", environment, order)
     with one_at_a_time(f"collect-garbage-{environment}"):
         plan = plan_garbage_collection(environment, grace_days, idle_hours, idle_endpoints)
         count, size = len(plan.remove), bytes_text(plan.bytes)

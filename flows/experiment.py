@@ -3,8 +3,9 @@
 from prefect import flow
 
 from blocks.environment import open_environment
+from flows.authorization import authorize_run
 from flows.options import FLOW_OPTIONS
-from flows.parameters import AsOf, Count, DataTier, EnvironmentName, ModelName, Parallel
+from flows.parameters import AsOf, Count, DataTier, EnvironmentName, ModelName, OrderId, Parallel
 from flows.stopping import stop_training_jobs
 from tasks.sampling.tasks import sample
 from tasks.shared.models import load_model
@@ -28,6 +29,7 @@ def experiment(
     tier: DataTier = "development",
     as_of: AsOf = "",
     environment: EnvironmentName = "local",
+    order: OrderId = "",
 ) -> Trial:
     """Try hyperparameters from the ranges of model.yaml (Optuna) and return the best trial.
 
@@ -39,7 +41,10 @@ def experiment(
         as_of: A snapshot's id, or a time with its zone such as 2026-11-21T10:00:00Z. Empty is now.
         environment: The set of adapters to run on: a file in deployments/environments/. Its `task_runner` says
             where trials run: threads of this process, or the workers of a Dask cluster.
+        order: The signed order of whoever starts the run, made by the gateway (docs/actions.md). Empty: nobody proved
+            a name.
     """
+    authorize_run("experiment", model, environment, order)
     team_model = load_model(model)
     data = sample(model, tier, as_of, environment)
     validate(model, data, environment)

@@ -3,10 +3,11 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from flows.authorization import authorize_run
 from flows.exclusive import one_at_a_time
 from flows.options import FLOW_OPTIONS
 from flows.outcomes import completed
-from flows.parameters import EnvironmentName, ModelName, SourceAddress
+from flows.parameters import EnvironmentName, ModelName, OrderId, SourceAddress
 from tasks.ingestion.tasks import ingest_source
 from tasks.shared.records import IngestResult
 
@@ -21,6 +22,7 @@ def ingest(
     redrive: str = "",
     table: str = "",
     look_back: str = "",
+    order: OrderId = "",
 ) -> State[IngestResult]:
     """Append the rows of a source to the model's data set as one snapshot, and quarantine invalid rows with reasons.
 
@@ -33,7 +35,9 @@ def ingest(
         redrive: When the source is a corrected quarantine file: the id of the quarantine snapshot that it came from. Empty otherwise.
         look_back: With a watermark, how far below the highest ingested value to read again, for rows that become visible late: 3 days, 36 hours, or a number. Rows that were read before are left out. Empty to read only what is above.
         table: Which of the model's tables this is: a name under data.tables of model.yaml. Empty for the main table.
+        order: The signed order of whoever starts the run, made by the gateway (docs/actions.md). Empty: nobody proved a name.
     """  # noqa: E501  (the form takes one line a parameter)
+    authorize_run("ingest", model, environment, order)
     with one_at_a_time(f"ingest-{model}"):
         result = ingest_source(model, source, query, environment, watermark, redrive, table, look_back)
     return completed(result.summary, result)

@@ -2,9 +2,10 @@
 
 from prefect import flow
 
+from flows.authorization import authorize_run
 from flows.exclusive import one_at_a_time
 from flows.options import FLOW_OPTIONS
-from flows.parameters import EnvironmentName, Hours, ModelOrAll
+from flows.parameters import EnvironmentName, Hours, ModelOrAll, OrderId
 from tasks.cleanup.records import MaintenanceResult
 from tasks.cleanup.tasks import maintain_datasets
 
@@ -15,6 +16,7 @@ def maintain_lake(
     dry_run: bool = False,
     min_orphan_age_hours: Hours = 24,
     environment: EnvironmentName = "local",
+    order: OrderId = "",
 ) -> MaintenanceResult:
     """Merge small files, remove orphaned files, and repeat a sample of reads to verify that none changed.
 
@@ -26,6 +28,9 @@ def maintain_lake(
         dry_run: Report what would be done, without writing or removing anything.
         min_orphan_age_hours: Remove orphaned files that were not written to for this many hours. Keep it longer than the longest run that reads or writes.
         environment: The set of adapters to run on: a file in deployments/environments/.
+        order: The signed order of whoever starts the run, made by the gateway (docs/actions.md). Empty: nobody proved a name.
     """  # noqa: E501  (the form takes one line a parameter)
+    if not dry_run:
+        authorize_run("maintain_lake", model, environment, order)
     with one_at_a_time(f"maintain-{environment}"):
         return maintain_datasets(model, dry_run, min_orphan_age_hours, environment)

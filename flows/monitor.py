@@ -7,10 +7,11 @@ from prefect.client.schemas.objects import State
 
 from blocks.common.errors import PortError
 from blocks.environment import trusted_environment
+from flows.authorization import authorize_run
 from flows.exclusive import one_at_a_time
 from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run, report_problem
-from flows.parameters import AsOf, DatasetName, EnvironmentName, Minutes, ModelName, Windows
+from flows.parameters import AsOf, DatasetName, EnvironmentName, Minutes, ModelName, OrderId, Windows
 from tasks.dashboard.tasks import update_dashboard
 from tasks.monitoring.reporting import alert_monitoring_failure
 from tasks.monitoring.tasks import emit_finding_alerts, report_monitoring, run_monitoring
@@ -27,6 +28,7 @@ def monitor(
     dataset: DatasetName = "",
     as_of: AsOf = "",
     environment: EnvironmentName = "local",
+    order: OrderId = "",
 ) -> State:
     """Compare recent inference requests with the reference data of the deployed version, report, and raise alerts.
 
@@ -39,7 +41,10 @@ def monitor(
         dataset: Monitor this data set of the lake, as one window, instead of the inference log. Empty for the log.
         as_of: For a data set, a snapshot's id or a time with its zone. Empty is now.
         environment: The set of adapters to run on: a file in deployments/environments/.
+        order: The signed order of whoever starts the run, made by the gateway (docs/actions.md). Empty: nobody proved
+            a name.
     """
+    authorize_run("monitor", model, environment, order)
     try:
         with one_at_a_time(f"monitor-{model}"):
             result = run_monitoring(

@@ -30,6 +30,9 @@ PersonName = Annotated[str, Field(min_length=2, max_length=200), AfterValidator(
 Reason = Annotated[str, Field(min_length=3, max_length=2000), AfterValidator(refuse_hidden_in_lines)]
 """The reason of an action, as the ledger records it."""
 
+OrderId = Annotated[str, Field(max_length=400)]
+"""The id of a signed order, "" when there is none."""
+
 TriggerReason = Annotated[str, Field(max_length=2000), AfterValidator(one_line)]
 """Why the run was started, shown to the approvers; "" when a person simply requested it."""
 

@@ -4,9 +4,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from blocks.environment import open_environment
+from flows.authorization import authorize_run
 from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
-from flows.parameters import EnvironmentName
+from flows.parameters import EnvironmentName, OrderId
 from tasks.evidence.reproduction import versions_to_reproduce
 from tasks.evidence.tasks import reproduce_version
 from tasks.shared.reports import create_table_artifact
@@ -15,7 +16,11 @@ from tasks.shared.rules.run_outcomes import Outcome, outcome_words, run_name, ve
 
 @flow(name="reproduce", flow_run_name="reproduce {model} {version}", **FLOW_OPTIONS)
 def reproduce(
-    model: str = "", version: str = "", environment: EnvironmentName = "local", fresh_venv: bool = False
+    model: str = "",
+    version: str = "",
+    environment: EnvironmentName = "local",
+    fresh_venv: bool = False,
+    order: OrderId = "",
 ) -> State:
     """Retrain promoted versions from their evidence packs alone. The run fails when a result differs.
 
@@ -24,7 +29,9 @@ def reproduce(
         version: A promoted version. Empty means the deployed version.
         environment: The set of adapters to run on: a file in deployments/environments/.
         fresh_venv: Install the pack's lock file into a new virtual environment first, which takes minutes. Otherwise the installed packages are compared with the lock file.
+        order: The signed order of whoever starts the run, made by the gateway (docs/actions.md). Empty: nobody proved a name.
     """  # noqa: E501  (the form takes one line a parameter)
+    authorize_run("reproduce", model, environment, order)
     versions = versions_to_reproduce(open_environment(environment), model, version)
     if not versions:
         message = "no version serves, so there is nothing to reproduce."

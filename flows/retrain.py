@@ -8,10 +8,20 @@ from prefect.client.schemas.objects import State
 from blocks.environment import open_environment
 from blocks.records.approvals import Decision
 from flows.approval import await_decision
+from flows.authorization import authorize_run
 from flows.exclusive import one_at_a_time
 from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run, report_problem
-from flows.parameters import AsOf, DataTier, EnvironmentName, Hyperparameters, ModelName, PersonName, TriggerReason
+from flows.parameters import (
+    AsOf,
+    DataTier,
+    EnvironmentName,
+    Hyperparameters,
+    ModelName,
+    OrderId,
+    PersonName,
+    TriggerReason,
+)
 from flows.stopping import stop_training_jobs
 from tasks.approval.tasks import request_approval
 from tasks.dashboard.tasks import update_dashboard
@@ -45,6 +55,7 @@ def retrain(
     parameters: Hyperparameters | None = None,
     trigger_reason: TriggerReason = "",
     environment: EnvironmentName = "local",
+    order: OrderId = "",
 ) -> State:
     """Sample and validate data, train and evaluate a challenger; when it passes, request approval and deploy it.
 
@@ -56,7 +67,10 @@ def retrain(
         parameters: Hyperparameters that override those of model.yaml, and "seed". Empty uses model.yaml as it is.
         trigger_reason: Why the run was started; the approvers see it. Empty when a person simply requested it.
         environment: The set of adapters to run on: a file in deployments/environments/.
+        order: The signed order of whoever starts the run, made by the gateway (docs/actions.md). Empty: nobody proved
+            a name.
     """
+    requester = authorize_run("retrain", model, environment, order, requested_by)
     with one_at_a_time(f"retrain-{model}"):
         data = sample(model, tier, as_of, environment)
         validation_result = validate(model, data, environment)
@@ -67,15 +81,15 @@ def retrain(
         )
         training_result = train(model, data, cost_estimate, parameters or {}, environment)
         evaluation_result = evaluate(model, data, training_result, environment)
-        if is_promotable_tier(tier) and not passed_or_waived(model, tier, evaluation_result, requested_by, environment):
+        if is_promotable_tier(tier) and not passed_or_waived(model, tier, evaluation_result, requester.by, environment):
             return end_not_promoted(model, training_result, evaluation_result, environment)
         if terms.backtests:
             backtest(model, data, cost_estimate, training_result, evaluation_result, environment)
         if not is_promotable_tier(tier):
             return end_sample_tier(model, tier, training_result, evaluation_result)
         pending_approval = request_approval(
-            model, data, validation_result, training_result, evaluation_result, requested_by, environment,
-            trigger_reason,
+            model, data, validation_result, training_result, evaluation_result, requester.by, environment,
+            trigger_reason, requester.authenticated,
         )  # fmt: skip
         decision = await_decision(pending_approval, environment)
         sentence = notify_decision(model, pending_approval, decision, environment)

@@ -4,9 +4,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
+from flows.authorization import authorize_run
 from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
-from flows.parameters import EnvironmentName, ModelName, PersonName, Reason
+from flows.parameters import EnvironmentName, ModelName, OrderId, PersonName, Reason
 from runtime.foreign_text import Markdown
 from tasks.dashboard.tasks import update_dashboard
 from tasks.release.registry import registry_problem_text
@@ -22,6 +23,7 @@ def rollback(
     reason: Reason,
     to_version: str = "",
     environment: EnvironmentName = "local",
+    order: OrderId = "",
 ) -> State:
     """Restore the last version that was deployed successfully before the current one, from the endpoint's own copy.
 
@@ -31,9 +33,12 @@ def rollback(
         reason: The reason, recorded in the ledger.
         to_version: A version that was deployed before. Empty is the previous one.
         environment: The set of adapters to run on: a file in deployments/environments/.
+        order: The signed order of whoever starts the run, made by the gateway (docs/actions.md). Empty: nobody proved
+            a name.
     """
+    actor = authorize_run("rollback", model, environment, order, requested_by)
     deployment_result = rollback_deployment(
-        model, to_version, requested_by, reason, environment, key=f"rollback:{flow_run.id}"
+        model, to_version, actor, reason, environment, key=f"rollback:{flow_run.id}"
     )
     message = (
         f"version {deployment_result.version} serves again in place of {deployment_result.replaced_version}, "

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from blocks.approvals.chain import decisions_of
 from blocks.common.errors import Conflict, NotFound
+from blocks.records.actions import ActionOrder
 from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision, ErasureRecord, RefusedAttempt, Waiver
 from blocks.records.identity import may_be_same_person
 from runtime.keys import Signer
@@ -71,6 +72,10 @@ class Approvals(ABC):
     @abstractmethod
     def record_erasure(self, erasure: ErasureRecord, signer: Signer) -> ChainEntry:
         """Sign and record an erasure. Raises Corrupt if rows that the signer has signed are missing."""
+
+    @abstractmethod
+    def record_order(self, order: ActionOrder, signer: Signer) -> ChainEntry:
+        """Sign and record an order; its id is the hash of the entry. Raises Corrupt as `record_decision` does."""
 
     @abstractmethod
     def record_refusal(self, attempt: RefusedAttempt, signer: Signer | None) -> ChainEntry:

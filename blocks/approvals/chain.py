@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from blocks.common.errors import Corrupt
+from blocks.records.actions import ActionOrder
 from blocks.records.approvals import (
     ApprovalRequest,
     ChainEntry,
@@ -35,7 +36,7 @@ CHAIN_FORMAT = "ratchet.link.v1"
 GENESIS_HASH = "0" * 64
 """Value of `previous` in the first link."""
 
-ChainRecord = Decision | Waiver | RefusedAttempt | ErasureRecord | RowSeal
+ChainRecord = Decision | Waiver | RefusedAttempt | ErasureRecord | ActionOrder | RowSeal
 KeyPurpose = Literal["decisions", "records"]
 TrustedKeys = Mapping[KeyPurpose, Keyring]
 """The trusted public keys, by the purpose that they sign for."""
@@ -55,6 +56,7 @@ CHAIN_KINDS: Mapping[ChainEntryKind, ChainKind] = {
     "waiver": ChainKind(Waiver, "decisions"),
     "refusal": ChainKind(RefusedAttempt, "decisions", may_be_unsigned=True),
     "erasure": ChainKind(ErasureRecord, "decisions"),
+    "action": ChainKind(ActionOrder, "decisions"),
     "record": ChainKind(RowSeal, "records"),
 }
 """Every kind of link."""
@@ -150,7 +152,10 @@ def decisions_of(links: Iterable[ChainEntry]) -> tuple[Decision, ...]:
 
 def request_digest(request: ApprovalRequest) -> str:
     """Return the SHA-256 of the whole request in the ledger; a decision covers all of it."""
-    return row_digest(asdict(request))
+    values = asdict(request)
+    if not request.requester_authenticated:  # requests of before this field keep their digest
+        del values["requester_authenticated"]
+    return row_digest(values)
 
 
 def row_digest(values: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from blocks.approvals.base import (
 )
 from blocks.approvals.chain import decisions_of, make_entry, record_to_json, request_digest
 from blocks.database.common import FailingWrites, to_utc
+from blocks.records.actions import ActionOrder
 from blocks.records.approvals import (
     ApprovalRequest,
     ChainEntry,
@@ -79,6 +80,13 @@ class FakeApprovals(FailingWrites, Approvals):
         with self._lock:
             self.may_write()
             return self._append("erasure", "", record_to_json(given), signer)
+
+    def record_order(self, order: ActionOrder, signer: Signer) -> ChainEntry:
+        """Sign and record an order."""
+        given = replace(order, at=to_utc(order.at), expires=to_utc(order.expires))
+        with self._lock:
+            self.may_write()
+            return self._append("action", "", record_to_json(given), signer)
 
     def record_refusal(self, attempt: RefusedAttempt, signer: Signer | None) -> ChainEntry:
         """Record an attempt that was refused."""

@@ -17,6 +17,7 @@ from blocks.database.common import to_utc
 from blocks.database.engine import Database, Rows, add_record
 from blocks.database.readable import record_fields
 from blocks.database.tables import CHAIN_ENTRIES, REQUESTS
+from blocks.records.actions import ActionOrder
 from blocks.records.approvals import (
     ApprovalRequest,
     ChainEntry,
@@ -82,6 +83,11 @@ class SqlApprovals(Approvals):
         """Sign and record an erasure."""
         in_zone = replace(erasure, at=to_utc(erasure.at))
         return self._chain.append("erasure", "", lambda _: [record_to_json(in_zone)], signer)[0]
+
+    def record_order(self, order: ActionOrder, signer: Signer) -> ChainEntry:
+        """Sign and record an order."""
+        in_zone = replace(order, at=to_utc(order.at), expires=to_utc(order.expires))
+        return self._chain.append("action", "", lambda _: [record_to_json(in_zone)], signer)[0]
 
     def record_refusal(self, attempt: RefusedAttempt, signer: Signer | None) -> ChainEntry:
         """Record a refused attempt."""

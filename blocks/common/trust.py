@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from blocks.common.errors import Rejected
+from blocks.records.approvals import UnauthenticatedRequester
 from runtime.keys import KeyProblem, Keyring, Signer, load_signer
 
 KEY_HOLDERS = {
@@ -129,6 +130,11 @@ class RequiredApproval(BaseModel):
     expires_days: int = Field(default=365, ge=1, le=365, description="Maximum days until a request expires.")
     require_authentication: bool = Field(
         default=False, description="Only decisions of people who were authenticated count."
+    )
+    unauthenticated_requester: UnauthenticatedRequester = Field(
+        default="extra_approver",
+        description="With four eyes and require_authentication, when nobody proved who requested the run (a schedule, "
+        "auto-retrain, the Prefect UI): extra_approver: one more person approves; refuse; accept.",
     )
 
 

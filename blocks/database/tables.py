@@ -128,6 +128,7 @@ DEPLOYMENTS = sa.Table(
     _key("id"),
     *_texts("model", "environment", "version", "digest", "action", "status", "by", "reason", "request_id"),
     _at(),
+    *_texts("order_id"),
     sa.Index("ratchet_deployments_model", "environment", "model"),
     sqlite_autoincrement=True,
 )
@@ -162,6 +163,7 @@ REQUESTS = sa.Table(
     sa.Column("authors", Json, nullable=False),
     sa.Column("approvals", sa.Integer, nullable=False),
     sa.Column("roles", Json, nullable=False),
+    sa.Column("requester_authenticated", sa.Boolean, nullable=False),
     sqlite_autoincrement=True,
 )
 """`ApprovalRequest`s."""
@@ -187,7 +189,7 @@ SIGNALS = sa.Table(
     *_texts("cause", "event", "state", "model", "environment", "severity", "owner", "summary"),
     _at(),
     sa.Column("links", Json, nullable=False),
-    *_texts("acknowledged_by"),
+    *_texts("acknowledged_by", "order_id"),
     sa.Index("ratchet_signals_by_cause", "cause"),
     sqlite_autoincrement=True,
 )

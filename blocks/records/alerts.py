@@ -13,7 +13,7 @@ class AlertRecord:
     """Something happened to a model.
 
     `cause` groups what belongs together ("churn/local/model.drift.detected"). `links` are label and address,
-    or a command. `by` is who acknowledged it, or "".
+    or a command. `acknowledged_by` is who acknowledged it, or ""; `order_id` is that person's order, "" without one.
     """
 
     key: str
@@ -28,6 +28,7 @@ class AlertRecord:
     at: datetime
     links: Mapping[str, str] = field(default_factory=dict)
     acknowledged_by: str = ""
+    order_id: str = ""
 
 
 class AlertChannel(BaseModel):

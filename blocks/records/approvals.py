@@ -1,10 +1,16 @@
-"""Records of approval: requests, decisions, waivers, refused attempts, erasures, row seals, and the chain of these."""
+"""Records of approval: requests, decisions, waivers, refused attempts, erasures, row seals, and the chain of these.
+
+The chain also has the orders of `blocks.records.actions`.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-ChainEntryKind = Literal["decision", "waiver", "refusal", "erasure", "record"]
+ChainEntryKind = Literal["decision", "waiver", "refusal", "erasure", "action", "record"]
+
+UnauthenticatedRequester = Literal["extra_approver", "refuse", "accept"]
+"""What an environment does with a request whose requester nobody authenticated."""
 
 
 @dataclass(frozen=True)
@@ -13,6 +19,7 @@ class ApprovalRequest:
 
     Empty `approvers` means anyone. With `four_eyes` neither the requester nor one of the `authors` of the code may
     decide. The request requires `approvals` different people, each with one of `roles` (empty: any).
+    `requester_authenticated` says whether an order of a person who signed in started the run.
     """
 
     id: str
@@ -30,6 +37,7 @@ class ApprovalRequest:
     authors: tuple[str, ...] = ()
     approvals: int = 1
     roles: tuple[str, ...] = ()
+    requester_authenticated: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Waiver:
-    """A person's decision that named gates of a model may fail in an environment, until a time."""
+    """A person's decision that named gates of a model may fail in an environment, until a time.
+
+    `roles` are the roles that the channel proved.
+    """
 
     model: str
     environment: str
@@ -65,6 +76,7 @@ class Waiver:
     at: datetime
     until: datetime
     authenticated: bool = False
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

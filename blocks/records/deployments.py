@@ -7,7 +7,10 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Deployment:
-    """One attempt to change the deployed version: `action` is what was tried, `status` how it ended."""
+    """One attempt to change the deployed version: `action` is what was tried, `status` how it ended.
+
+    `order_id` is the order of the person who rolled back; "" without one.
+    """
 
     id: str
     model: str
@@ -20,3 +23,4 @@ class Deployment:
     reason: str
     request_id: str
     at: datetime
+    order_id: str = ""

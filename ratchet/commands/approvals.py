@@ -149,13 +149,13 @@ def acknowledge(
     note: Annotated[str, typer.Option(help="What you know about it, or do about it.")] = "",
     environment: Environment = "local",
 ) -> str:
-    """Record that you handle an alert, so that no reminders are sent."""
-    from tasks.notification.delivery import acknowledge_alert
+    """Record that you handle an alert, so that no reminders are sent. The name is marked: nobody proved it here."""
+    from services.decisions import CHANNEL
+    from tasks.approval.rules.actions import Actor
+    from tasks.notification.delivery import acknowledge
 
-    if not by.strip():
-        raise Refusal("an acknowledgement needs a name", remedy="Name who handles it: --by you.")
-    outbox = running_environment(environment).outbox()
-    acknowledged = acknowledge_alert(outbox, alert, by.strip(), note, datetime.now(UTC))
+    env = running_environment(environment)
+    acknowledged = acknowledge(env, alert, Actor(by), note, CHANNEL, datetime.now(UTC))
     return f"acknowledged by {acknowledged.acknowledged_by}: {acknowledged.cause}"
 
 

@@ -24,12 +24,14 @@ from local.stack import STACK_STOPPED, find_stack
 from ratchet.commands.group import Environment, Group, text_or_exit
 from runtime.foreign_text import visible
 from services.gateway.__main__ import serve
+from tasks.approval.rules.names import check_person_name
 from tasks.shared.rules.refusal import Refusal
 
 if TYPE_CHECKING:
     from blocks.database.ledger import Ledger
     from blocks.inbox.base import DeliveryStatus, Inbox
     from services.gateway.approvals_ui.accounts import Accounts
+    from services.gateway.approvals_ui.tokens import Tokens
 
 gateway = Group("The gateway: its process, the deliveries of git hosts, and their outcomes.", refused=2)
 accounts = Group("Password accounts of the approvals page.", refused=2)
@@ -121,7 +123,8 @@ def _delivery_line(entry: "DeliveryStatus") -> str:
 @gateway.command()
 def redeliver(delivery: Delivery, by: By, environment: Environment = "local") -> str:
     """Process a delivery again under the current rules; it starts a new run."""
-    turn = _ledger(environment).inbox().request_reprocessing(delivery, by, datetime.now(UTC))
+    name = check_person_name(by, "--by")
+    turn = _ledger(environment).inbox().request_reprocessing(delivery, name, datetime.now(UTC))
     return f"{turn.delivery.id}: turn {turn.number} waits for the dispatcher"
 
 
@@ -136,8 +139,8 @@ def missed_pushes(
     from services.gateway.dispatch import find_missed_pushes, ingest_missed_push, open_repository_cache
     from services.gateway.settings import TRIGGERS, read_triggers
 
-    if ingest and not by.strip():
-        raise typer.BadParameter("--ingest records who adds the commits: give --by")
+    if ingest:
+        check_person_name(by, "--ingest: give --by")
     inbox, rules = _ledger(environment).inbox(), read_triggers(triggers or TRIGGERS)
     missed = list(find_missed_pushes(inbox, rules, open_repository_cache(state_folder()), SecretStore()))
     lines: list[str] = []
@@ -229,6 +232,56 @@ def disable_account(name: Name) -> str:
     """Disable an account and end its sessions."""
     _open_accounts().disable(name)
     return f"{name} is signed out and cannot sign in any more"
+
+
+token = Group("Personal tokens, with which programs act in a person's name.", refused=2)
+accounts.add_typer(token, name="token")
+
+
+@token.command("add")
+def add_token(
+    name: Name,
+    action: Annotated[list[str], typer.Option(help="An action that the token allows; may be repeated.")],
+    days: Annotated[int, typer.Option(help="Days until the token ends, at most 90.")] = 30,
+) -> str:
+    """Create a token for the person of an account, and print it once."""
+    account = _open_accounts().find(name)
+    if account is None or account.disabled:
+        remedy = "Create one: accounts add. People of an identity provider make tokens on the page /actions."
+        raise Refusal("there is no such account", where="account", value=name, remedy=remedy)
+    secret, made = _open_tokens().add(account.name, "password", (), action, days, datetime.now(UTC))
+    until = f"{made.ends_at:%Y-%m-%d %H:%M %Z}"
+    return f"{secret}\ntoken {made.id} of {made.name}: {', '.join(made.actions)}, until {until}; it is not shown again"
+
+
+@token.command("list")
+def list_tokens() -> str:
+    """List the tokens, without their secrets."""
+    from services.gateway.approvals_ui.store import store_file
+
+    found = _open_tokens().list_all() if store_file(state_folder()).exists() else ()
+    lines = [
+        f"{each.id}  {each.name:<40} {', '.join(each.actions):<30} {each.ends_at:%Y-%m-%d %H:%M %Z}"
+        f"{'  revoked' if each.revoked else ''}"
+        for each in found
+    ]
+    return "\n".join(lines) or "there are no tokens"
+
+
+@token.command("revoke")
+def revoke_token(
+    token_id: Annotated[str, typer.Argument(help="The token's id, as `accounts token list` shows it.")],
+) -> str:
+    """End a token."""
+    _open_tokens().revoke(token_id)
+    return f"token {token_id} is not valid any more"
+
+
+def _open_tokens() -> "Tokens":
+    from services.gateway.approvals_ui.store import open_store
+    from services.gateway.approvals_ui.tokens import Tokens
+
+    return Tokens(open_store(state_folder()), _open_accounts())
 
 
 def _open_accounts() -> "Accounts":

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
-from local.stack import running_environment, use_running_stack
+from local.stack import running_environment
 from ratchet.commands.group import By, Environment, text_or_exit
+from ratchet.commands.runs import start_ordered
 from ratchet.commands.stack import top
 from runtime.foreign_text import print_text
 from tasks.shared.rules.refusal import Refusal
@@ -176,10 +178,12 @@ def erase(
         str, typer.Option(prompt="Key of the entity", help="The entity's key; asked for when it is not given.")
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the rows.")] = False,
+    order: Annotated[str, typer.Option(help="The order that you got signed in (docs/actions.md).")] = "",
     environment: Environment = "local",
 ) -> str:
     """Erase the rows of one entity for good, from all data sets of the model and of the models that share them."""
-    from tasks.cleanup.erasure import erase_entity, models_of_same_entities
+    from tasks.approval.rules.actions import Actor
+    from tasks.cleanup.erasure import authorize_erasure, erase_entity, models_of_same_entities
     from tasks.cleanup.garbage import artifact_owners
     from tasks.cleanup.rules.erasure import erasure_text
     from tasks.monitoring.current import ingest_log_segments
@@ -190,7 +194,8 @@ def erase(
     def ingest_log(spec: "ModelSpec") -> object:
         return ingest_log_segments(env.endpoint(), env.lake(), env.tracking(), spec)
 
-    done = erase_entity(env, specs, key, owners, ingest_log, requested_by=by, reason=reason, now=now, dry_run=dry_run)
+    actor = Actor(by) if dry_run else authorize_erasure(env, specs[0].name, order, by, now)
+    done = erase_entity(env, specs, key, owners, ingest_log, actor=actor, reason=reason, now=now, dry_run=dry_run)
     return erasure_text(done.changes, done.copies, done.left, dry_run=dry_run)
 
 
@@ -201,14 +206,36 @@ def reproduce(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Install the pack's lock file into a new environment.")
     ] = False,
+    by: By = "somebody",
     environment: Environment = "local",
 ) -> str:
     """Train a promoted version again from its evidence pack; exit code 1 when the model differs."""
-    use_running_stack()
-    from deployments.flow_runs import end_of_run, is_ended, start_run, wait_for_run
-
     parameters = {"model": model, "version": version, "environment": environment, "fresh_venv": fresh}
-    run = wait_for_run(start_run("reproduce/reproduce", parameters), until=is_ended, seconds=3600)
+    env = running_environment(environment)
+    return _run_to_end(start_ordered(env, "reproduce/reproduce", parameters, by, "reproduce"), seconds=3600)
+
+
+@top.command()
+def rollback(
+    model: Annotated[str, typer.Argument(help="A folder of models/.")],
+    by: By,
+    reason: Annotated[str, typer.Option(help="The reason; it is recorded in the ledger.")],
+    to_version: Annotated[
+        str, typer.Option(help="A version that was deployed before; default: the previous one.")
+    ] = "",
+    environment: Environment = "local",
+) -> str:
+    """Restore the previous version, or a named one; exit code 1 when that fails. The name is marked as not proved."""
+    env = running_environment(environment)
+    parameters = {"model": model, "to_version": to_version}
+    return _run_to_end(start_ordered(env, "rollback/rollback", parameters, by, reason), seconds=600)
+
+
+def _run_to_end(run_id: str, seconds: float) -> str:
+    """Wait for a run, and return how it ended; end with exit code 1 when it was not completed."""
+    from deployments.flow_runs import end_of_run, is_ended, wait_for_run
+
+    run = wait_for_run(UUID(run_id), until=is_ended, seconds=seconds)
     return text_or_exit(end_of_run(run), run.state is not None and run.state.is_completed())
 
 

@@ -6,10 +6,11 @@ parameters and seed.
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import uuid4
 
 import typer
 
@@ -93,7 +94,6 @@ def repeated(
     Raises:
         Refusal: the requester is not given, or the run cannot be repeated in this way.
     """
-    from deployments.flow_runs import start_run
     from tasks.shared.code import code_provenance
     from tasks.training.run_history import find_training_run, repeat_parameters
 
@@ -105,9 +105,11 @@ def repeated(
     if not same_code and (note := code_difference_note(run, code_provenance(root, run.model))):
         print_text(note, file=sys.stderr)
     if same_code:
-        started = start_with_same_code(run, parameters, root)
+        variables, commit = variables_of_same_code(run, root)
     else:
-        started = str(start_run(RETRAIN_DEPLOYMENT, parameters))
+        variables, commit = {}, ""
+    reason = f"repeat of run {run.id}"
+    started = start_ordered(env, RETRAIN_DEPLOYMENT, parameters, by, reason, variables=variables, commit=commit)
     return f"{parameters['model']}: flow run {started} repeats {run.id[:SHORT_ID_LENGTH]} of {run.model}"
 
 
@@ -128,19 +130,44 @@ def code_difference_note(run: TrainingRun, here: "CodeProvenance") -> str:
     return "\n".join(lines)
 
 
-def start_with_same_code(run: TrainingRun, parameters: dict[str, Any], root: Path) -> str:
-    """Start the repeat with exactly the commit of the run, as the gateway does, and return the flow run's id.
+def variables_of_same_code(run: TrainingRun, root: Path) -> tuple[dict[str, str], str]:
+    """Return the variables with which workers use exactly the commit of the run, and the commit.
 
     Raises:
         Refusal: the run also used uncommitted changes, or this checkout does not have the commit.
     """
     from blocks.common.git import git, object_id
-    from services.gateway.run_starter import Code, FlowRunSpec, PrefectRunStarter
+    from services.gateway.run_starter import Code
 
     if run.has_uncommitted_changes:
         remedy = f"Apply its provenance/uncommitted.patch ({run.url}) on top of {run.commit}, and commit."
         raise Refusal("the run was made with changes that were not committed", where=run.id, remedy=remedy)
     known = git("rev-parse", "--verify", values=[f"{object_id(run.commit)}^{{commit}}"], folder=root).decode().strip()
-    variables = Code(known, f"file://{root}").variables()
-    spec = FlowRunSpec(f"repeat/{run.id}/{uuid4()}", RETRAIN_DEPLOYMENT, parameters, variables, (f"commit:{known}",))
-    return PrefectRunStarter().start(spec)
+    return Code(known, f"file://{root}").variables(), known
+
+
+def start_ordered(
+    env: "Env",
+    deployment: str,
+    parameters: Mapping[str, Any],
+    by: str,
+    reason: str,
+    *,
+    variables: Mapping[str, str] | None = None,
+    commit: str = "",
+) -> str:
+    """Start a run by an order that this machine signs, if it has the key, and return the flow run's id.
+
+    The name is not proved. Raises Refusal where the environment's policy requires that; it says the way.
+    """
+    from services.decisions import CHANNEL
+    from services.gateway.orders import start_ordered_run
+    from services.gateway.run_starter import PrefectRunStarter
+    from tasks.approval.rules.actions import Actor
+
+    actor, tags = Actor(by), (f"commit:{commit}",) if commit else ()
+    _, run_id = start_ordered_run(
+        env, PrefectRunStarter(), deployment, parameters, actor, reason=reason, channel=CHANNEL, now=datetime.now(UTC),
+        variables=variables or {}, tags=tags,
+    )  # fmt: skip
+    return run_id

@@ -20,6 +20,7 @@ from blocks.inbox.base import Delivery, Inbox, InboxNote, ProcessingAttempt, Pro
 from deployments.git import Merge, RepositoryCache
 from deployments.secret_store import SecretStore, SecretUnavailable
 from runtime.digests import text_digest
+from services.gateway.orders import MISSED, OrderSigner
 from services.gateway.rules.changes import RefChange, change_from_json
 from services.gateway.rules.matching import (
     RunRequest,
@@ -31,6 +32,7 @@ from services.gateway.rules.matching import (
 )
 from services.gateway.rules.rules import Repository, Triggers
 from services.gateway.run_starter import Code, FlowRunSpec, RunStarter
+from tasks.approval.rules.actions import ORDER_PARAMETER
 
 _log = logging.getLogger("ratchet.gateway")
 
@@ -56,6 +58,7 @@ class Dispatcher:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     wait_until_idle: Callable[[], None] = lambda: None
     monotonic: Callable[[], float] = time.monotonic
+    sign_order: OrderSigner = lambda turn, change, planned: ""
     holder: str = field(default_factory=lambda: f"{socket.gethostname()}/{os.getpid()}/{uuid4().hex[:8]}")
     _failures: dict[str, tuple[int, float]] = field(default_factory=dict)
 
@@ -157,7 +160,8 @@ class Dispatcher:
         refused: list[str] = []
         for planned in planned_runs:
             try:
-                run_id = self.starter.start(git_run_spec(turn, change, allowed, planned))
+                order = self.sign_order(turn, change, planned)
+                run_id = self.starter.start(git_run_spec(turn, change, allowed, planned, order))
                 runs.append(StartedRun(run_id, planned.rule, planned.deployment))
             except TerminalError as cause:
                 refused.append(f"{planned.rule}: {cause}")
@@ -177,11 +181,14 @@ class Dispatcher:
             self.inbox.add_note(InboxNote(turn.delivery.id, "waits", cause, self.clock()))
 
 
-def git_run_spec(turn: ProcessingAttempt, change: RefChange, allowed: Repository, planned: RunRequest) -> FlowRunSpec:
+def git_run_spec(
+    turn: ProcessingAttempt, change: RefChange, allowed: Repository, planned: RunRequest, order: str = ""
+) -> FlowRunSpec:
     """Return the flow run to start. Its idempotency key names the turn and the rule; its code is the pushed commit."""
     variables = Code(change.commit, allowed.clone, allowed.credentials or "").variables()
+    parameters = {**planned.parameters, ORDER_PARAMETER: order} if order else planned.parameters
     tags = ("git", f"commit:{change.commit}", f"delivery:{turn.delivery.id}", f"rule:{planned.rule}")
-    return FlowRunSpec(f"git/{turn.key}/{planned.key}", planned.deployment, planned.parameters, variables, tags)
+    return FlowRunSpec(f"git/{turn.key}/{planned.key}", planned.deployment, parameters, variables, tags)
 
 
 def open_repository_cache(state: Path) -> RepositoryCache:
@@ -221,5 +228,5 @@ def ingest_missed_push(inbox: Inbox, push: MissedPush, by: str, now: datetime) -
     change = RefChange("push", name, push.branch, push.commit, push.last_delivered, by)
     delivery_id = f"{sender}:missed:{name}:{push.branch}:{push.commit}"
     digest = text_digest(delivery_id)
-    inbox.receive(Delivery(delivery_id, sender, "missed", name, push.branch, push.commit, digest, change.text(), now))
+    inbox.receive(Delivery(delivery_id, sender, MISSED, name, push.branch, push.commit, digest, change.text(), now))
     return delivery_id

@@ -21,6 +21,7 @@ from services.gateway.approvals_ui.store import open_store
 from services.gateway.approvals_ui.users import create_context
 from services.gateway.dispatch import Dispatcher, open_repository_cache
 from services.gateway.limits import HeaderTimeoutProtocol, InFlightDeliveries, RequestLimits
+from services.gateway.orders import DeliveryOrders
 from services.gateway.reporting import Reporter
 from services.gateway.rules.rules import Triggers
 from services.gateway.run_starter import PrefectRunStarter, prefect_run_reader
@@ -56,7 +57,10 @@ def serve(
         _log.warning("%s: every delivery is refused, because no secret is set (%s)", sender, names)
     idle, read_run = in_flight.wait_until_idle, prefect_run_reader()
     repositories = open_repository_cache(state)
-    dispatcher = Dispatcher(inbox, triggers, PrefectRunStarter(), repositories, secret_store, wait_until_idle=idle)
+    dispatcher = Dispatcher(
+        inbox, triggers, PrefectRunStarter(), repositories, secret_store, wait_until_idle=idle,
+        sign_order=DeliveryOrders(env),
+    )  # fmt: skip
     reporter = Reporter(inbox, triggers, secret_store, read_run, wait_until_idle=idle)
     context = create_context(env, open_store(state), on_decision=decided.set, secret_store=secret_store)
     resumer = RunResumer(lambda: env().approvals(), resume_suspended)

@@ -18,6 +18,7 @@ from tasks.approval.rules.evidence import (
     text_digest,
 )
 from tasks.approval.rules.people import People
+from tasks.approval.rules.policy import check_requester
 from tasks.shared.alerts import emit_alert
 from tasks.shared.code import unapproved_authors
 from tasks.shared.models import TeamModel
@@ -110,11 +111,25 @@ def gather_evidence(
 
 
 def submit_request(
-    env: Environment, team_model: TeamModel, evidence: Evidence, requested_by: str, flow_run_id: str, now: datetime
+    env: Environment,
+    team_model: TeamModel,
+    evidence: Evidence,
+    requested_by: str,
+    flow_run_id: str,
+    now: datetime,
+    *,
+    authenticated: bool = False,
 ) -> ApprovalRequest:
-    """Write the request over this evidence into the ledger, with who may decide it; a retry finds it there."""
+    """Write the request over this evidence into the ledger, with who may decide it; a retry finds it there.
+
+    `authenticated` says whether a signed order proved who requested the run.
+
+    Raises:
+        Refusal: nobody proved who requested the run, and the policy refuses such requests.
+    """
     spec, digest = team_model.spec, evidence_digest(evidence)
     policy = approval_policy(env, spec)
+    check_requester(policy, requested_by, authenticated=authenticated)
     champion = evidence.champion_version
     champion_commit = signed_version_facts(env, spec.name, champion).commit if champion else ""
     return env.approvals().add_request(
@@ -134,8 +149,9 @@ def submit_request(
             authors=unapproved_authors(
                 spec.name, champion_commit, commit=evidence.commit, has_patch=bool(evidence.patch_digest)
             ),
-            approvals=policy.approvals,
+            approvals=policy.approvals_of(requester_authenticated=authenticated),
             roles=policy.roles,
+            requester_authenticated=authenticated,
         )
     )
 

@@ -7,6 +7,7 @@ from prefect.runtime import flow_run
 
 from blocks.environment import open_environment
 from tasks.approval.requests import announce_request, gather_evidence, submit_request
+from tasks.approval.rules.names import shown_name
 from tasks.approval.rules.request_page import request_markdown
 from tasks.shared.models import load_model
 from tasks.shared.records import EvaluationResult, PendingApproval, TierData, TrainingResult, ValidationResult
@@ -24,19 +25,22 @@ def request_approval(
     requested_by: str,
     environment: str,
     trigger_reason: str = "",
+    requester_authenticated: bool = False,
 ) -> PendingApproval:
     """Record an approval request in the ledger, show it as an artifact of the flow run, and emit an alert.
 
     `trigger_reason` says why the run was started; it is "" when a person simply requested the run.
+    `requester_authenticated` says whether a signed order proved who requested it.
     """
     env, team_model, now = open_environment(environment), load_model(model), datetime.now(UTC)
     evidence = gather_evidence(
         env, team_model, data, validation_result, training_result, evaluation_result, requested_by, trigger_reason, now
     )
-    request = submit_request(env, team_model, evidence, requested_by, str(flow_run.id or ""), now)
-    markdown = request_markdown(
-        evidence, requested_by=requested_by, expires_at=request.expires_at, digest=request.digest
+    request = submit_request(
+        env, team_model, evidence, requested_by, str(flow_run.id or ""), now, authenticated=requester_authenticated
     )
+    requester = shown_name(requested_by, authenticated=request.requester_authenticated)
+    markdown = request_markdown(evidence, requested_by=requester, expires_at=request.expires_at, digest=request.digest)
     create_markdown_artifact(key="approval-request", markdown=markdown, description=f"Approve {request.id}?")
     with only_reports("the alert that a request waits"):
         announce_request(env, request, trigger_reason)

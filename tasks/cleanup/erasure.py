@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Literal
+from uuid import uuid4
 
 from blocks.environment import Environment
 from blocks.lake.base import ErasedRows
 from blocks.records.approvals import ErasureRecord
+from tasks.approval.rules.actions import Act, Actor
+from tasks.approval.rules.names import check_person_name, check_reason
 from tasks.cleanup.garbage import ArtifactOwners
 from tasks.cleanup.rules.erasure import erasure_places, key_forms, related_models
+from tasks.shared.actions import authorize
 from tasks.shared.models import load_model, model_names, model_with_namespaces
 from tasks.shared.rules.model.namespaces import base_name
 from tasks.shared.rules.model.spec import ModelSpec
@@ -51,7 +55,7 @@ def erase_entity(
     owners: ArtifactOwners,
     ingest_log: Callable[[ModelSpec], object],
     *,
-    requested_by: str,
+    actor: Actor,
     reason: str,
     now: datetime,
     dry_run: bool = False,
@@ -62,15 +66,16 @@ def erase_entity(
     was interrupted. With `dry_run` nothing is written, and rows are only counted.
 
     Raises:
-        Refusal: key, requester or reason is empty, or the reason contains a form of the key, which would stay; or the
-            key is no text.
+        Refusal: key, requester or reason is empty or has control characters, or the reason contains a form of the key,
+            which would stay; or the key is no text.
         Rejected: no key on this machine signs decisions.
     """
-    _check_request(key, requested_by, reason)
+    _check_request(key, actor.by, reason)
+    requested_by = actor.shown
     lake, model = env.lake(), specs[0].name
     notes = {"requested_by": requested_by, "reason": reason}
     if not dry_run:
-        _record(env, model, "requested", requested_by, reason, now)
+        _record(env, model, "requested", actor, reason, now)
         for spec in specs:  # what waits at an endpoint would be ingested later
             ingest_log(spec)
     changes = tuple(
@@ -80,14 +85,24 @@ def erase_entity(
     if dry_run:
         return ErasureResult(changes, left=tuple(_left(specs)))
     copies, kept = _remove_copies(env, owners, [spec.name for spec in specs])
-    _record(env, model, "done", requested_by, reason, now, changes)
+    _record(env, model, "done", actor, reason, now, changes)
     return ErasureResult(changes, copies, (*_left(specs), *kept, *_unpublished(changes)))
 
 
+def authorize_erasure(env: Environment, model: str, order: str, by: str, now: datetime) -> Actor:
+    """Return who erases, after checking the order and the policy. An order permits one erasure, whoever it is about.
+
+    The order does not name the entity: the chain keeps no key. Raises Refusal.
+    """
+    act = Act("erase", env.name, model)
+    return authorize(env, act, order=order, by=by, used_by=f"erasure {uuid4()}", now=now)
+
+
 def _check_request(key: str, requested_by: str, reason: str) -> None:
-    for name, text in {"key": key, "requested_by": requested_by, "reason": reason}.items():
-        if not text.strip():
-            raise Refusal(f"the {name} is empty", where="erase", remedy="Give it: it is recorded, except the key.")
+    if not key.strip():
+        raise Refusal("the key is empty", where="erase", remedy="Give it: it is not recorded.")
+    check_person_name(requested_by, "erase, requested_by")
+    check_reason(reason, "erase, reason")
     if any(form in text for form in key_forms(key) for text in (reason, requested_by)):
         remedy = "Leave it out: the record of the erasure stays for good."
         raise Refusal("the reason or the requester contains the key of the entity", where="erase", remedy=remedy)
@@ -97,13 +112,14 @@ def _record(
     env: Environment,
     model: str,
     status: Literal["requested", "done"],
-    requested_by: str,
+    actor: Actor,
     reason: str,
     now: datetime,
     changes: tuple[ErasedRows, ...] = (),
 ) -> None:
     changed = tuple((each.dataset, each.rows, each.digest_before, each.digest_after) for each in changes if each.rows)
-    record = ErasureRecord(model, env.name, status, requested_by, reason, "terminal", now, changed)
+    channel = f"terminal, order {actor.order_id}" if actor.order_id else "terminal"
+    record = ErasureRecord(model, env.name, status, actor.shown, reason, channel, now, changed)
     env.approvals().record_erasure(record, env.signing.signer("decisions"))
 
 

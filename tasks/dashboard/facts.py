@@ -16,6 +16,7 @@ from blocks.records.deployments import Deployment
 from blocks.records.traffic import TrafficInterval
 from blocks.tracking.base import CHAMPION_ALIAS
 from tasks.approval.rules.history import champion_of
+from tasks.approval.rules.names import shown_name
 from tasks.dashboard.rules.facts import (
     AlertEpisode,
     CostHistory,
@@ -99,6 +100,11 @@ def or_unknown(name: str, load: Callable[[], T]) -> T | Unknown:
     return Unknown(reason)
 
 
+def _requester(env: Environment, request_id: str) -> str:
+    request = env.approvals().get_request(request_id)
+    return shown_name(request.requested_by, authenticated=request.requester_authenticated)
+
+
 def deployed_version(env: Environment, model: str, lines: tuple[Deployment, ...]) -> DeployedVersionSummary | None:
     """Return the deployed version according to the ledger, with its approvers; None when there is none."""
     version = champion_of(lines)
@@ -107,7 +113,7 @@ def deployed_version(env: Environment, model: str, lines: tuple[Deployment, ...]
     line = next(each for each in lines if (each.version, each.status) == (version, "serving"))
     return DeployedVersionSummary(
         release=line,
-        requested_by=or_unknown("request", lambda: env.approvals().get_request(line.request_id).requested_by),
+        requested_by=or_unknown("request", lambda: _requester(env, line.request_id)),
         decisions=or_unknown("decisions", lambda: decisions_of(env.approvals().chain_entries(line.request_id))),
         endpoint_version=or_unknown("endpoint", lambda: endpoint_version(env, model)),
         registry_version=or_unknown("registry", lambda: registry_version(env, model)),

@@ -15,6 +15,7 @@ from blocks.records.approvals import ApprovalRequest
 from runtime.digests import file_digest
 from tasks.approval.rules.evidence import Evidence
 from tasks.approval.rules.history import rollback_target
+from tasks.approval.rules.names import shown_name
 from tasks.shared.inventory import LOCK_FILE, installed_packages
 from tasks.shared.models import TeamModel
 from tasks.shared.records import DeploymentResult, TierData, TrainingResult
@@ -33,7 +34,7 @@ def code_facts(
         "commit": evidence.commit,
         "patch_digest": evidence.patch_digest,
         "authors": request.authors,
-        "requested_by": request.requested_by,
+        "requested_by": shown_name(request.requested_by, authenticated=request.requester_authenticated),
         "flow_run": request.flow_run_id,
         "webhook_delivery": tags.get("ratchet.webhook_delivery", ""),
         "mlflow_run": training_result.run_id,
@@ -199,7 +200,7 @@ def provenance_statement(
                     "tier": data.tier,
                     "as_of": data.as_of,
                     "parameters": dict(parameters),
-                    "requested_by": request.requested_by,
+                    "requested_by": shown_name(request.requested_by, authenticated=request.requester_authenticated),
                 },
                 "internalParameters": {
                     "environment": request.environment,

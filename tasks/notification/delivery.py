@@ -10,7 +10,10 @@ from blocks.environment import Environment
 from blocks.notifications.base import Notification, load_channel, send_notification
 from blocks.outbox.base import AlertMessage, Outbox, SendAttempt
 from blocks.records.alerts import AlertRecord
+from tasks.approval.rules.actions import Act, Actor
+from tasks.approval.rules.names import check_reason
 from tasks.notification.rules.story import is_alert_open, next_delivery_attempt
+from tasks.shared.actions import order_act
 from tasks.shared.alerts import CLOSED_CAUSE_LOOKBACK, queue_messages
 from tasks.shared.records import DeliveryResult
 from tasks.shared.rules.refusal import Refusal
@@ -49,22 +52,39 @@ def _send_message(message: AlertMessage, reference: str, open_block: Callable[[s
     return ""
 
 
-def acknowledge_alert(outbox: Outbox, cause: str, acknowledged_by: str, note: str, now: datetime) -> AlertRecord:
+def acknowledge(env: Environment, cause: str, actor: Actor, note: str, channel: str, now: datetime) -> AlertRecord:
+    """Sign an order for acknowledging an open alert, and record the acknowledgement.
+
+    Raises:
+        Refusal: the alert is not open, the policy does not allow it, or a text has control characters.
+    """
+    outbox = env.outbox()
+    model = _open_signals(outbox, cause, now)[-1].model
+    why = check_reason(note, "note", minimum=0)
+    signed = order_act(env, Act("acknowledge", env.name, model, cause), actor, reason=why, channel=channel, now=now)
+    return acknowledge_alert(outbox, cause, signed, why, now)
+
+
+def acknowledge_alert(outbox: Outbox, cause: str, actor: Actor, note: str, now: datetime) -> AlertRecord:
     """Record that a person acknowledged an open alert. Reminders stop until its severity increases.
 
     Raises:
         Refusal: the alert is not open. The message lists the open ones.
     """
+    last = _open_signals(outbox, cause, now)[-1]
+    key = f"acknowledged:{last.key}:{actor.shown}"
+    return outbox.record_signal(
+        AlertRecord(key, cause, last.event, "acknowledged", last.model, last.environment, last.severity, last.owner,
+               note, now, {}, actor.shown, actor.order_id)
+    )  # fmt: skip
+
+
+def _open_signals(outbox: Outbox, cause: str, now: datetime) -> tuple[AlertRecord, ...]:
     signals = outbox.signals(cause)
     if not is_alert_open(signals):
         known = ", ".join(open_causes(outbox, now)) or "none"
         raise Refusal("no such alert is open", value=cause, remedy=f"Open alerts: {known}.")
-    last = signals[-1]
-    key = f"acknowledged:{last.key}:{acknowledged_by}"
-    return outbox.record_signal(
-        AlertRecord(key, cause, last.event, "acknowledged", last.model, last.environment, last.severity, last.owner,
-               note, now, {}, acknowledged_by)
-    )  # fmt: skip
+    return signals
 
 
 def open_causes(outbox: Outbox, now: datetime) -> tuple[str, ...]:

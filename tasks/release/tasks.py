@@ -4,6 +4,7 @@ from prefect import get_run_logger, task
 
 from blocks.endpoints.base import GoldenExample
 from blocks.environment import open_environment
+from tasks.approval.rules.actions import Actor
 from tasks.release.deployment import deploy_approved
 from tasks.release.rollback import rollback_version
 from tasks.shared.models import load_model
@@ -29,11 +30,9 @@ def deploy(request_id: str, evaluation_result: EvaluationResult, environment: st
 
 @task(name="roll back", **TASK_OPTIONS)
 def rollback_deployment(
-    model: str, to_version: str, requested_by: str, reason: str, environment: str, key: str
+    model: str, to_version: str, actor: Actor, reason: str, environment: str, key: str
 ) -> DeploymentResult:
     """Restore an earlier version from the endpoint's own copy, verify it, and record the rollback."""
-    done = rollback_version(
-        open_environment(environment), model, to_version, requested_by=requested_by, reason=reason, key=key
-    )
+    done = rollback_version(open_environment(environment), model, to_version, actor=actor, reason=reason, key=key)
     get_run_logger().info("version %s serves again, after %.1f s", done.version, done.seconds)
     return done

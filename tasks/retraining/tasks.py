@@ -27,6 +27,7 @@ from tasks.retraining.rules.guards import (
     guards_markdown,
     retrain_decision_sentence,
 )
+from tasks.shared.actions import RETRAIN_STARTED
 from tasks.shared.alerts import alert_cause, emit_alert
 from tasks.shared.champion import champion_version
 from tasks.shared.cost import read_prices, worst_case_costs
@@ -41,7 +42,7 @@ from tasks.shared.rules.refusal import Refusal
 from tasks.shared.trust import signed_version_facts
 
 TRIGGER_KINDS: dict[str, TriggerKind] = {"model.drift.detected": "drift", "model.quality.degraded": "quality"}
-RETRAIN_STARTED, RETRAIN_REFUSED = "retraining.started", "retraining.refused"
+RETRAIN_REFUSED = "retraining.refused"
 _T = TypeVar("_T")
 
 

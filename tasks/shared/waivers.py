@@ -6,8 +6,10 @@ from datetime import datetime
 from blocks.approvals.chain import read_entry
 from blocks.environment import Environment
 from blocks.records.approvals import ChainEntry, Waiver
+from tasks.approval.rules.actions import Act, Actor
 from tasks.approval.rules.approval import check_clock
 from tasks.approval.rules.policy import check_waiver, covering_waivers
+from tasks.shared.actions import check_policy
 from tasks.shared.models import load_model
 from tasks.shared.records import EvaluationResult
 from tasks.shared.rules.model.spec import ModelSpec
@@ -26,6 +28,8 @@ def record_waiver(env: Environment, waiver: Waiver) -> ChainEntry:
     with record_refusals(env, "", "waive", waiver.waived_by, waiver.channel, waiver.at):
         signer = env.signing.signer("decisions")
         check_clock(latest_signed_time(approvals.chain_entries()) or waiver.at, waiver.at)
+        actor = Actor(waiver.waived_by, waiver.authenticated, waiver.roles)
+        check_policy(env, Act("waive", env.name, waiver.model), actor)
         check_waiver(waiver, spec, environment_people(env), approval_policy(env, spec))
         return approvals.record_waiver(waiver, signer)
 

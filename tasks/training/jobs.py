@@ -26,6 +26,7 @@ from tasks.shared.models import TeamModel
 from tasks.shared.records import CodeProvenance, CostEstimate, TierData, TrainingResult
 from tasks.shared.reports import only_reports
 from tasks.shared.rules.refusal import Refusal
+from tasks.training.rules.run_history import ORDER_TAG, REQUESTER_TAG
 
 ParameterValue = int | float | str | bool
 
@@ -259,11 +260,12 @@ def open_training_run(
 
 
 def trigger_tags() -> dict[str, str]:
-    """Return tags: who requested this flow run, and which delivery of a git host started it (a tag of the gateway)."""
+    """Return tags: who requested this flow run and by which order, and which delivery of a git host started it."""
     deliveries = [str(tag) for tag in flow_run.tags or () if str(tag).startswith("delivery:")]
     delivery = {"ratchet.webhook_delivery": deliveries[0].removeprefix("delivery:")} if deliveries else {}
-    requested_by = str((flow_run.parameters or {}).get("requested_by") or "")
-    return {**delivery, **({"ratchet.requested_by": requested_by} if requested_by else {})}
+    parameters = flow_run.parameters or {}
+    given = {REQUESTER_TAG: parameters.get("requested_by"), ORDER_TAG: parameters.get("order")}
+    return {**delivery, **{name: str(value) for name, value in given.items() if value}}
 
 
 def version_tags(data: TierData, code: CodeProvenance) -> dict[str, str]:

@@ -12,10 +12,12 @@ from typing import Any
 from blocks.environment import Environment
 from blocks.records.tracking import TrackingRun
 from tasks.approval.rules.history import champion_of
+from tasks.approval.rules.names import shown_name
+from tasks.shared.actions import proved_requesters
 from tasks.shared.models import ROOT, check_namespace_allowed, known_models, load_model, model_with_namespaces
 from tasks.shared.rules.model.namespaces import in_namespace
 from tasks.shared.rules.refusal import Refusal
-from tasks.training.rules.run_history import TrainingRun
+from tasks.training.rules.run_history import ORDER_TAG, REQUESTER_TAG, TrainingRun
 
 HOLDOUT_METRIC_PREFIX = "holdout_"
 _PARENT = "mlflow.parentRunId"
@@ -97,16 +99,18 @@ def _parse_parameter(text: str, default: Any, name: str) -> Any:
 def _runs_of_model(env: Environment, name: str) -> list[TrainingRun]:
     tracking = env.tracking()
     versions = {each.run_id: each.version for each in tracking.versions(name)}
-    deployed = champion_of(env.effects().deployments(name, env.name))
+    deployed, proved = champion_of(env.effects().deployments(name, env.name)), proved_requesters(env)
     return [
-        _training_run(run, versions.get(run.id, ""), deployed)
+        _training_run(run, versions.get(run.id, ""), deployed, proved)
         for run in tracking.runs(name)
         if "ratchet.tier" in run.tags and _PARENT not in run.tags
     ]
 
 
-def _training_run(run: TrackingRun, version: str, deployed: str) -> TrainingRun:
+def _training_run(run: TrackingRun, version: str, deployed: str, proved: Mapping[str, str]) -> TrainingRun:
     tags = run.tags
+    requester = tags.get(REQUESTER_TAG, "")
+    authenticated = proved.get(tags.get(ORDER_TAG, "")) == requester
     metrics = {
         key.removeprefix(HOLDOUT_METRIC_PREFIX): value
         for key, value in run.metrics.items()
@@ -116,7 +120,7 @@ def _training_run(run: TrackingRun, version: str, deployed: str) -> TrainingRun:
         id=run.id,
         model=run.experiment,
         version=version,
-        requested_by=tags.get("ratchet.requested_by", ""),
+        requested_by=shown_name(requester, authenticated=authenticated) if requester else "",
         at=run.started,
         status=run.status,
         tier=tags["ratchet.tier"],

@@ -9,6 +9,7 @@ from blocks.endpoints.base import Endpoint, Release
 from blocks.endpoints.fake import FakeEndpoint
 from blocks.records.approvals import ApprovalRequest
 from blocks.tracking.base import EVIDENCE_TAG
+from tasks.approval.rules.actions import Actor
 from tasks.approval.rules.history import champion_of
 from tasks.release.deployment import golden_json, switch_and_record
 from tasks.release.repair import repair_release
@@ -79,7 +80,9 @@ def test_what_a_killed_process_switched_is_recorded_by_repair(
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(type(env.effects()), "record_deployment", die)
-        rollback_version(env, "price", "", requested_by="ann", reason="it is slow", key="rollback:run-1")
+        rollback_version(
+            env, "price", "", actor=Actor("ann", authenticated=True), reason="it is slow", key="rollback:run-1"
+        )
     assert agreed() == ("1", "2", "2")
     assert repair_release(env, "price", NOW).open == []
     assert agreed() == ("1", "1", "1")

@@ -40,6 +40,8 @@ __all__ = ["database", "postgres"]  # fixtures
 FIRST = "0001"
 LATER_TABLES = ("ratchet_comparisons",)
 """The tables that later revisions have added."""
+LATER_COLUMNS = ("order_id", "requester_authenticated")
+"""The columns that later revisions have added to tables of the first one."""
 ROWS = Path(__file__).with_name("ledger_at_first_revision.sql")
 """A row or more of each table, as the first revision has them."""
 SIGNED_BY = Signer(Ed25519PrivateKey.from_private_bytes(b"k" * 32))
@@ -69,9 +71,13 @@ def revisions(connection: Connection | None = None) -> Config:
 
 
 def everything(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
-    """Return all rows of the tables of the first revision as the database stores them."""
+    """Return all rows of the tables of the first revision as the database stores them, with its columns."""
     names = [name for name in METADATA.tables if name not in (VERSION_TABLE, *LATER_TABLES)]
-    return {name: sorted(map(tuple, connection.execute(text(f"SELECT * FROM {name}")))) for name in names}
+    rows = {name: connection.execute(text(f"SELECT * FROM {name}")).mappings() for name in names}
+    return {
+        name: sorted(tuple(value for column, value in row.items() if column not in LATER_COLUMNS) for row in found)
+        for name, found in rows.items()
+    }
 
 
 def past_the_program(ledger: SqlLedger, work: Callable[[Connection], Any]) -> Any:

@@ -30,6 +30,7 @@ from blocks.tracking.mlflow import MlflowTracking
 from blocks.trainers.base import TrainingJob
 from blocks.trainers.local import LocalTrainer
 from runtime.digests import folder_digest
+from tasks.approval.rules.actions import Actor
 from tasks.cleanup.garbage import artifact_owners, remove_planned
 from tasks.release.rollback import rollback_version
 from tasks.shared.champion import verified_champion_files
@@ -488,7 +489,9 @@ def test_after_a_sweep_of_a_real_server_the_champion_loads_and_the_rollback_work
     rows = ROWS.astype("float64")
     files = signed(verified_champion_files(env, name, versions[1].version))
     assert np.isfinite(tracking.predict(files, rows)).all()
-    back = rollback_version(env, name, "", requested_by="max", reason="a test of the way back", key="rollback:1")
+    back = rollback_version(
+        env, name, "", actor=Actor("max", authenticated=True), reason="a test of the way back", key="rollback:1"
+    )
     assert back.version == versions[0].version
     assert np.isfinite(tracking.predict(signed(verified_champion_files(env, name, back.version)), rows)).all()
     assert planned(env).remove == ()

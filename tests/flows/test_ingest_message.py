@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import pytest
 
 from flows.ingest import ingest
+from tasks.approval.rules.actions import Actor
 from tasks.shared.records import IngestResult
 
 RESULT = IngestResult(
@@ -14,6 +15,7 @@ RESULT = IngestResult(
 
 
 def test_the_state_of_a_run_bears_the_summary_and_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.ingest.authorize_run", lambda *_: Actor("somebody"))
     monkeypatch.setattr("flows.ingest.one_at_a_time", lambda _: nullcontext())
     monkeypatch.setattr("flows.ingest.ingest_source", lambda *_: RESULT)
     state = ingest.fn("people", "people.csv")

@@ -75,7 +75,8 @@ def check_repeat(stack: Stack, checkout: Path) -> None:
     """Let dana list max's runs, repeat one in her namespace with one command, and compare: the models are the same."""
     listed = {run["model"]: run for run in json.loads(trained(stack, checkout, "list", "paired", "--json"))}
     assert {model: (run["requested_by"], run["is_deployed"]) for model, run in listed.items()} == {
-        "paired--dana": ("dana@example.com", True), "paired--max": ("max@example.com", False)
+        "paired--dana": ("dana@example.com (not authenticated)", True),
+        "paired--max": ("max@example.com (not authenticated)", False),
     }  # fmt: skip
     his = str(listed["paired--max"]["id"])
     said = trained(stack, checkout, "repeat", his[:10], "--as", "dana", "--by", "dana@example.com", "--same-code")

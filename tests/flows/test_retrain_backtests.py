@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flows.retrain import retrain
+from tasks.approval.rules.actions import Actor
 from tasks.shared.models import TeamModel
 from tests.fixtures.divided_rows import TIMED, spec_of
 
@@ -28,6 +29,7 @@ def test_backtests_run_when_the_model_asks_for_them_and_never_for_a_challenger_t
 ) -> None:
     calls: dict[str, tuple[Any, ...]] = {}
     spec = spec_of(TIMED.replace("evaluation:", f"evaluation:\n  backtests: {backtests}"))
+    monkeypatch.setattr("flows.retrain.authorize_run", lambda *_: Actor("dana@example.com"))
     monkeypatch.setattr("flows.retrain.one_at_a_time", lambda _: nullcontext())
     monkeypatch.setattr("flows.retrain.load_model", lambda _: TeamModel(Path("models/price"), spec))
     monkeypatch.setattr("flows.retrain.passed_or_waived", lambda *_: passed)

@@ -7,6 +7,7 @@ import pytest
 
 from services.gateway.approvals_ui.accounts import Accounts
 from services.gateway.approvals_ui.store import open_store
+from services.gateway.approvals_ui.tokens import Tokens
 from tests.fixtures.command_line import ratchet
 from tests.fixtures.office import WORDS
 from tests.fixtures.trust_files import trust_local
@@ -58,3 +59,20 @@ def test_what_is_wrong_is_said_and_nothing_is_made(
     assert re.search(problem, shown)
     assert WORDS not in shown
     assert Accounts(open_store(state)).list_all() == ()
+
+
+def test_a_token_is_shown_once_listed_without_its_secret_and_revoked(state: Path) -> None:
+    assert said("token", "list") == "there are no tokens\n"
+    assert not state.exists(), "a list creates nothing"
+    assert "no such account" in said("token", "add", "max@example.com", "--action", "rollback", code=2)
+    said("add", "max@example.com", "--role", "approver", typed=f"{WORDS}\n")
+    for wrong in (("--action", "decide"), ("--action", "start", "--days", "91"), ("--action", "start", "--days", "0")):
+        assert re.search("known actions|1 to 90 days", said("token", "add", "max@example.com", *wrong, code=2))
+    secret, about = said("token", "add", "max@example.com", "--action", "rollback").splitlines()
+    (made,) = Tokens(open_store(state), Accounts(open_store(state))).list_all()
+    assert (made.name, made.actions, made.id in about) == ("max@example.com", ("rollback",), True)
+    assert secret.encode() not in (state / "gateway" / "accounts.db").read_bytes()
+    assert secret not in said("token", "list")
+    assert "not valid any more" in said("token", "revoke", made.id)
+    assert "revoked" in said("token", "list")
+    assert "no such token" in said("token", "revoke", "ghost", code=2)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blocks.records.deployments import Deployment
-from ratchet.commands.runs import code_difference_note, compared, listed, repeated, start_with_same_code
+from ratchet.commands.runs import code_difference_note, compared, listed, repeated, variables_of_same_code
 from tasks.evaluation.rules.metrics import higher_is_better
 from tasks.shared.models import TeamModel
 from tasks.shared.records import CodeProvenance
@@ -169,4 +169,4 @@ def test_another_commit_is_told_with_how_to_get_it(desk: Desk) -> None:
         hers, CodeProvenance(commit="c" * 40, patch_digest="p")
     )
     with pytest.raises(Refusal, match=r"not committed.*uncommitted\.patch"):
-        start_with_same_code(his, {}, desk.root)
+        variables_of_same_code(his, desk.root)

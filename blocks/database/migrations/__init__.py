@@ -13,7 +13,7 @@ from sqlalchemy import Connection, inspect, text
 
 from blocks.common.errors import Rejected
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision of this program. A constant, because to ask Alembic for it takes 0.3 s of each process."""
 VERSION_TABLE = "ratchet_schema"
 """Not Alembic's own name: MLflow or Prefect may have theirs in the same database."""

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import APIRouter, Response
 
+from services.gateway.approvals_ui.actions import ActionsSite
 from services.gateway.approvals_ui.decisions import cannot_decide_reason, find_request, record_decision
 from services.gateway.approvals_ui.oidc_pages import OidcPages
 from services.gateway.approvals_ui.pages import Pages
@@ -12,19 +13,21 @@ from services.gateway.approvals_ui.views import decision_json, list_requests, re
 from services.gateway.approvals_ui.web import RequestError, UiRequest, add_route, json_response
 from services.gateway.limits import client_address
 from services.gateway.rules.strict_json import read_object
+from services.gateway.run_starter import PrefectRunStarter, RunStarter
 from tasks.shared.rules.refusal import Refusal
 
 THREADS = 4
 """Threads for requests to the approvals page. Webhook deliveries use other threads, so they never wait for these."""
 
 
-def create_router(context: ApprovalsContext) -> APIRouter:
-    """Return the routes of the pages and of the API."""
+def create_router(context: ApprovalsContext, starter: RunStarter | None = None) -> APIRouter:
+    """Return the routes of the pages and of the APIs; `starter` starts runs, by default over the Prefect API."""
     router, pool = APIRouter(), ThreadPoolExecutor(THREADS, "approvals-ui")
     pages = Pages(context)
     pages.mount(router, pool)
     OidcPages(context, pages).mount(router, pool)
     ApprovalsApi(context).add_routes(router, pool)
+    ActionsSite(context, pages, starter or PrefectRunStarter()).add_routes(router, pool)
     return router
 
 

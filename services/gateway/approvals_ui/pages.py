@@ -24,7 +24,7 @@ from services.gateway.limits import client_address
 PRE_SESSION_COOKIE = "ratchet-pre-session"
 """The cookie of a browser that has not signed in; it protects the sign-in form."""
 
-_OWN_PATHS = re.compile(r"/approvals(/[A-Za-z0-9][A-Za-z0-9._-]{0,199})?")
+_OWN_PATHS = re.compile(r"/actions|/approvals(/[A-Za-z0-9][A-Za-z0-9._-]{0,199})?")
 
 
 class Pages:

@@ -15,6 +15,7 @@ from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision, Refu
 from runtime.digests import folder_digest
 from tasks.approval.review_attachments import attachments_folder
 from tasks.approval.rules.evidence import Evidence, parse_evidence, text_digest
+from tasks.approval.rules.names import shown_name
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.trust import current_approval_policy, verified_chain
 
@@ -62,6 +63,11 @@ class RequestView:
         return f"{left.days} d {hours} h left" if left.days else f"{hours} h {left.seconds % 3600 // 60} min left"
 
     @property
+    def requester(self) -> str:
+        """The requester's name, marked when nobody proved it."""
+        return shown_name(self.request.requested_by, authenticated=self.request.requester_authenticated)
+
+    @property
     def approved_by(self) -> tuple[str, ...]:
         """The names of those who have approved."""
         return tuple(each.by for each in self.decisions if each.approved)
@@ -77,7 +83,8 @@ def request_view(env: Environment, request: ApprovalRequest, links: Sequence[Cha
     if not end and now >= request.expires_at:
         state = "expired"
     with suppress(Refusal):  # the current model.yaml cannot be read: recording a decision will report it
-        needed = max(needed, current_approval_policy(env, request.model).approvals)
+        policy = current_approval_policy(env, request.model)
+        needed = max(needed, policy.approvals_of(requester_authenticated=request.requester_authenticated))
     return RequestView(request, state, needed, _verified_evidence(request), decisions, refusals, now)
 
 
@@ -144,6 +151,7 @@ def request_json(view: RequestView, *, full: bool) -> dict[str, Any]:
         "verdict": view.evidence.verdict if view.evidence else None,
         "digest": request.digest,
         "requested_by": request.requested_by,
+        "requester_authenticated": request.requester_authenticated,
         "requested_at": request.requested_at.isoformat(),
         "expires_at": request.expires_at.isoformat(),
         "approvals": {"needed": view.approvals_needed, "by": list(view.approved_by)},

@@ -10,7 +10,7 @@ from blocks.records.approvals import ApprovalRequest, Decision
 from blocks.records.identity import UNKNOWN_HISTORY, mixed_script_word, normalized_name
 from tasks.approval.rules.evidence import text_digest
 from tasks.approval.rules.people import People
-from tasks.approval.rules.policy import ApprovalRequirements, check_visible
+from tasks.approval.rules.policy import ApprovalRequirements, check_requester, check_visible
 from tasks.shared.rules.refusal import Refusal
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -111,6 +111,7 @@ def check_deployable(
     where = f"approval request {request.id}"
     if not decisions:
         raise Refusal("nobody has decided yet", where=where, remedy="Approve it, or wait.")
+    check_requester(policy, request.requested_by, authenticated=request.requester_authenticated)
     for decision in decisions:
         if decision.approved is not True:
             raise Refusal(f"was rejected by {decision.by}: {decision.reason}", where=where)
@@ -120,7 +121,8 @@ def check_deployable(
             request, decision.by, decision.reason, decision.at,
             authenticated=decision.authenticated is True, proved_roles=decision.roles, people=people, policy=policy,
         )  # fmt: skip
-    _check_approval_count(decisions, max(1, request.approvals, policy.approvals), people, where)
+    needed = policy.approvals_of(requester_authenticated=request.requester_authenticated)
+    _check_approval_count(decisions, max(request.approvals, needed), people, where)
     if current_champion != evaluated_champion:
         problem = f"the champion has changed since the evaluation, from {evaluated_champion or 'none'}"
         remedy = "Run retrain again: it evaluates against the current champion."

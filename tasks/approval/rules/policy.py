@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from blocks.records.approvals import Waiver
+from blocks.records.approvals import UnauthenticatedRequester, Waiver
 from blocks.records.identity import mixed_script_word, normalized_name
 from runtime.foreign_text import refuse_hidden_characters, refuse_hidden_in_lines
 from tasks.approval.rules.people import People
@@ -27,6 +27,8 @@ class ApprovalRequirements:
         four_eyes: the requester and the authors of the code may not decide.
         expires_days: days after which a request expires.
         require_authentication: a decision counts only when its channel authenticated the person.
+        unauthenticated_requester: what holds, with four eyes and required authentication, when nobody proved who
+            requested the run (a schedule, the Prefect UI): one more approver, a refusal, or nothing.
     """
 
     approvals: int = 1
@@ -35,6 +37,31 @@ class ApprovalRequirements:
     four_eyes: bool = True
     expires_days: int = 7
     require_authentication: bool = False
+    unauthenticated_requester: UnauthenticatedRequester = "extra_approver"
+
+    def approvals_of(self, *, requester_authenticated: bool) -> int:
+        """Return how many different people must approve a request: one more when nobody proved who requested it."""
+        extra = self._doubts(requester_authenticated) and self.unauthenticated_requester == "extra_approver"
+        return max(1, self.approvals) + extra
+
+    def refuses_requester(self, *, requester_authenticated: bool) -> bool:
+        """Return whether a request is refused because nobody proved who requested it."""
+        return self._doubts(requester_authenticated) and self.unauthenticated_requester == "refuse"
+
+    def _doubts(self, requester_authenticated: bool) -> bool:
+        """Whether the four-eyes rule would rest on a name that nobody proved, where names are proved."""
+        return self.four_eyes and self.require_authentication and not requester_authenticated
+
+
+def check_requester(policy: ApprovalRequirements, requested_by: str, *, authenticated: bool) -> None:
+    """Refuse a request of somebody who was not authenticated, when the policy refuses those."""
+    if policy.refuses_requester(requester_authenticated=authenticated):
+        raise Refusal(
+            "nobody proved who requested this run",
+            where="approval.unauthenticated_requester",
+            value=requested_by,
+            remedy="Start the run signed in at the gateway, by its API, or by a push (docs/actions.md).",
+        )
 
 
 def stricter_requirements(model: ApprovalRequirements, environment: ApprovalRequirements) -> ApprovalRequirements:
@@ -46,6 +73,7 @@ def stricter_requirements(model: ApprovalRequirements, environment: ApprovalRequ
         four_eyes=model.four_eyes or environment.four_eyes,
         expires_days=min(model.expires_days, environment.expires_days),
         require_authentication=model.require_authentication or environment.require_authentication,
+        unauthenticated_requester=environment.unauthenticated_requester,
     )
 
 
@@ -138,7 +166,8 @@ def _entitlement_problem(waiver: Waiver, people: People, policy: ApprovalRequire
         return "the right of this person to decide is revoked"
     if policy.approvers and not any(people.is_named(waiver.waived_by, name) for name in policy.approvers):
         return "this person is not among the approvers"
-    if policy.roles and not people.roles_of(waiver.waived_by) & set(policy.roles):
+    held = people.roles_of(waiver.waived_by) | (frozenset(waiver.roles) if waiver.authenticated else frozenset())
+    if policy.roles and not held & set(policy.roles):
         return "this person has none of the roles that may decide"
     if policy.require_authentication and not waiver.authenticated:
         return "this person was not authenticated"

@@ -120,6 +120,8 @@ def _better_run(
     return "one" if (left > right) == higher_is_better(name) else "other"
 
 
+REQUESTER_TAG, ORDER_TAG = "ratchet.requested_by", "ratchet.order"
+"""Tags of a run: who requested it as its parameters name them, and the id of the order."""
 SHORT_ID_LENGTH = 8
 """How many characters of a run's or commit's id are shown. The commands accept this prefix as an id."""
 _LISTING_COLUMNS = (

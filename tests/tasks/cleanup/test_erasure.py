@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from blocks.common.collectable import ArtifactOwner
 from blocks.common.errors import Rejected
 from blocks.lake.base import ErasedRows, Lake
 from blocks.records.approvals import ErasureRecord
+from tasks.approval.rules.actions import Actor
 from tasks.cleanup.erasure import ErasureResult, erase_entity
 from tasks.cleanup.garbage import artifact_owners
 from tasks.evidence.reproduction import VerifiedPack, restore_data
@@ -51,7 +53,7 @@ def env(tmp_path: Path) -> World:
 
 
 def erased(env: World, key: str = "h7", **more: object) -> ErasureResult:
-    arguments = {"requested_by": "dora@example.com", "reason": "request 17", "now": NOW} | more
+    arguments = {"actor": Actor("dora@example.com", authenticated=True), "reason": "request 17", "now": NOW} | more
     owners = artifact_owners(env, ArtifactOwner())
     return erase_entity(
         env,
@@ -142,8 +144,8 @@ def test_keys_that_an_earlier_release_stored_as_written_are_erased_and_in_no_rec
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"reason": " "}, "reason is empty"),
-        ({"requested_by": ""}, "requested_by is empty"),
+        ({"reason": " "}, "needs a reason"),
+        ({"actor": Actor("")}, "needs a name"),
         ({"key": " "}, "key is empty"),
         ({"reason": "as h7 asked"}, "contains the key"),
         ({"key": "17.0"}, "contains the key"),
@@ -152,7 +154,7 @@ def test_keys_that_an_earlier_release_stored_as_written_are_erased_and_in_no_rec
     ],
 )
 def test_an_erasure_without_a_name_or_with_the_key_in_its_record_is_refused(
-    env: World, wrong: dict[str, str], said: str
+    env: World, wrong: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(Refusal, match=said):
         erased(env, **wrong)

@@ -88,7 +88,7 @@ def test_whose_approval_it_was_is_read_from_the_signed_record(tmp_path: Path) ->
     made = promoted(tmp_path)
     facts = gather_dashboard_data(made.env, MODEL, NOW)
     assert isinstance(facts.deployed, DeployedVersionSummary)
-    assert facts.deployed.requested_by == "dana@example.com"
+    assert facts.deployed.requested_by == "dana@example.com (not authenticated)"
     (decider,) = facts.deployed.decisions  # type: ignore[misc]
     assert (decider.by, decider.reason, decider.authenticated) == ("max@example.com", "good <b>work</b>", False)
 

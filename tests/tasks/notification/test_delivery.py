@@ -10,7 +10,8 @@ from prefect.blocks.abstract import NotificationBlock
 from blocks.common.errors import NotFound, Unavailable
 from blocks.notifications.base import Notification, RatchetNotificationBlock
 from blocks.records.alerts import AlertChannel, AlertRouting
-from tasks.notification.delivery import acknowledge_alert, deliver_messages, open_causes
+from tasks.approval.rules.actions import Actor
+from tasks.notification.delivery import acknowledge, deliver_messages, open_causes
 from tasks.shared.alerts import emit_alert
 from tasks.shared.rules.refusal import Refusal
 from tests.fakes.environment import NOW, World
@@ -144,10 +145,10 @@ def test_an_alert_that_somebody_looks_after_is_not_reminded_of(env: World, recei
     drift(env)
     deliver(env, receivers)
     (cause,) = open_causes(env.outbox(), NOW)
-    acknowledge_alert(env.outbox(), cause, "max@example.com", "on it", NOW)
+    acknowledge(env, cause, Actor("max@example.com"), "on it", "terminal", NOW)
     assert deliver(env, receivers, timedelta(hours=25)) == (0, 0, 0)
     with pytest.raises(Refusal, match=cause):
-        acknowledge_alert(env.outbox(), "another", "max@example.com", "", NOW)
+        acknowledge(env, "another", Actor("max@example.com"), "", "terminal", NOW)
 
 
 def test_requests_of_one_model_are_alerts_of_their_own(env: World, receivers: dict[str, Receiver]) -> None:

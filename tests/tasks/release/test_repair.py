@@ -14,6 +14,7 @@ from blocks.records.approvals import ApprovalRequest
 from blocks.tracking.base import EVIDENCE_TAG
 from runtime.digests import folder_digest
 from tasks.approval.requests import submit_decision
+from tasks.approval.rules.actions import Actor
 from tasks.approval.rules.history import champion_of
 from tasks.release.deployment import deploy_approved, golden_json
 from tasks.release.repair import repair_release
@@ -64,7 +65,9 @@ class Release:
         return deploy_approved(self.env, MODEL, request, GOLDEN)
 
     def roll_back(self, to_version: str = "", key: str = "rollback:run-1") -> DeploymentResult:
-        return rollback_version(self.env, "price", to_version, requested_by="ann", reason="it is slow", key=key)
+        return rollback_version(
+            self.env, "price", to_version, actor=Actor("ann", authenticated=True), reason="it is slow", key=key
+        )
 
     def repair(self, **options: Any) -> tuple[list[str], list[str]]:
         done = repair_release(self.env, "price", NOW, **options)

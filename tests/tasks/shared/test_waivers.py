@@ -89,7 +89,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no gate": ({"gates": ()}, "no such gate"),
     "a leak": ({"gates": ("",)}, "no such gate"),
     "no reason": ({"reason": " "}, "needs a name and a reason"),
-    "no name": ({"waived_by": ""}, "needs a name and a reason"),
+    "no name": ({"waived_by": ""}, "needs a name"),
     "an end that is past": ({"until": NOW}, "past or too far ahead"),
     "for ever": ({"until": NOW + timedelta(days=91)}, "at most 90 days"),
 }

@@ -55,7 +55,8 @@ def test_text_that_is_markup_is_shown_letter_by_letter(office: Office, text: str
     )
     request = request_over(shown, id="hostile", requested_by=f"dana {text}", authors=(f"bob {text}",))
     office.env.approvals().add_request(request)
-    browser = office.signed_in(f"max {text}")
+    shown_whole = text.isprintable()  # a name or a reason with other characters is refused
+    browser = office.signed_in(f"max {text}" if shown_whole else "max@example.com")
     for page in (browser.get("/approvals"), browser.get("/approvals/hostile")):
         assert page.status_code == 200
         assert "\u202e" not in page.text, "it would turn what follows around"
