@@ -28,6 +28,7 @@ _BLOCK_BYTES = 1 << 24
 _QUOTE, _NEWLINE, _RETURN = b'"\n\r'
 _DECIMAL_COMMA = re.compile(r"holds '\s*[+-]?[0-9]*,[0-9]+\s*'$")
 _EXCEL_LINE = re.compile(rb'"?sep=(.)"?;*,*\r?\n', re.IGNORECASE)
+_NOT_EMPTY = re.compile(rb"[^\r\n]|\r[^\n]")
 
 Positions = npt.NDArray[np.int64]
 
@@ -66,8 +67,10 @@ def csv_batches(file: SourceFile, kinds: Mapping[str, str], ignored: dict[str, N
     """
     dialect = _Dialect(file.format, declared_delimiter(file.format, file.path))
     find_record_end = _last_record_end if file.format.quoted else _last_line_end
-    blocks = read_blocks(file, find_record_end, encoding=file.format.encoding)
-    first = _without_excel_line(next(blocks), dialect)
+    blocks = (block for block in read_blocks(file, find_record_end, encoding=file.format.encoding) if _has_line(block))
+    if (block := next(blocks, None)) is None:
+        raise Rejected(f"{file.path}: the file holds line ends only. Write it again.")
+    first = _without_excel_line(block, dialect)
     _check_header_delimiter(first, dialect)
     top = _find_records(first, dialect)
     names = _header(top, dialect)
@@ -75,6 +78,11 @@ def csv_batches(file: SourceFile, kinds: Mapping[str, str], ignored: dict[str, N
     read = partial(_read_block, names=names, kinds=kinds, place=file.position_label, dialect=dialect)
     yield read(first, header=True)
     yield from map_ordered(read, blocks)
+
+
+def _has_line(block: TextBlock) -> bool:
+    """Whether the block has a line that is not empty; what follows the first block may be the only one."""
+    return _NOT_EMPTY.search(block.data) is not None
 
 
 def _without_excel_line(block: TextBlock, dialect: _Dialect) -> TextBlock:

@@ -114,6 +114,7 @@ def test_lines_are_right_after_values_of_several_lines_and_blank_lines(read_text
         (b"", "empty .0 bytes"),
         (b" \n \n", "empty"),
         (HEADER, "0 rows"),
+        ("\r\n\nid,age,plan,active", "0 rows"),
         (HEADER.encode("utf-16"), "UTF-16"),
         ((HEADER + "a,1,b,1\n").encode("utf-16-le"), "NUL byte"),
         (f"{HEADER}a,1,b,1\nb,1,\0,1\n", "line 3: a NUL byte"),
