@@ -10,7 +10,7 @@ ARGS ?=
 export DO_NOT_TRACK := 1
 SIDE_BY_SIDE := -n 3 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help setup setup-engines demo test test-fast test-heavy up down status deploy approve reject requests alerts ack lint types suite bench bench-data bench-monitoring bench-sagemaker soak-lake bench-gateway clean
+.PHONY: help setup setup-engines demo test test-fast test-heavy up down status deploy approve reject requests alerts ack lint types suite bench bench-data bench-monitoring bench-sagemaker soak-lake bench-gateway fuzz audit-dependencies clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -110,6 +110,12 @@ bench-gateway: setup ## the figures of the gateway: durability, latency, forgery
 
 bench-sagemaker: setup ## the SageMaker adapters: overhead, kills, canaries (ARGS="--only kills")
 	@$(RUN) tests.benchmarks.sagemaker $(ARGS)
+
+fuzz: setup ## give strange input to every parser and server, for ten minutes (ARGS="--minutes 60 --seed 7")
+	@$(RUN) tests.fuzz $(ARGS)
+
+audit-dependencies: setup ## known faults in the locked packages: 0 none, 1 found, 3 no advisory database in reach
+	@$(RUN) deployments.audit_dependencies $(ARGS)
 
 lock: ## resolve the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --extra aws --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements/requirements.lock
