@@ -5,7 +5,6 @@ show the settings on the Prefect UI; a block that differs from the trust file st
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
@@ -25,7 +24,7 @@ from blocks.database.ledger import Ledger
 from blocks.effects.base import Effects
 from blocks.endpoints.base import Endpoint
 from blocks.engines.base import Engine
-from blocks.environment_settings import configured_ports, read_trusted_settings
+from blocks.environment_settings import adapter_class, configured_ports, read_trusted_settings
 from blocks.inbox.base import Inbox
 from blocks.lake.base import Lake
 from blocks.outbox.base import Outbox
@@ -231,21 +230,6 @@ class Environment(Block):
 
 def _validation_message(cause: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in cause.errors())
-
-
-def adapter_class(path: str) -> type[Block]:
-    """Return the adapter class with this dotted path ("blocks.lake.local.LocalLake").
-
-    Raises:
-        NotFound: the path is not below `blocks.`, or there is no such module or class.
-    """
-    module, _, name = path.rpartition(".")
-    if not module.startswith("blocks."):
-        raise NotFound(f"adapter {path!r} is not below 'blocks.'; adapters live there, one file each")
-    try:
-        return cast(type[Block], getattr(import_module(module), name))
-    except (ImportError, AttributeError) as cause:
-        raise NotFound(f"there is no adapter {path!r}: {cause}") from cause
 
 
 def trusted_environment(name: str, folder: Path | None = None) -> Environment:

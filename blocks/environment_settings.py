@@ -10,10 +10,14 @@ import stat
 import string
 import tomllib
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from blocks.common.errors import NotFound, Rejected
+
+if TYPE_CHECKING:
+    from prefect.blocks.core import Block
 
 REQUIRED_PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
 OPTIONAL_PORTS = ("small_trainer", "batch_inference", "cloud_cleanup")
@@ -146,3 +150,18 @@ def _substitute_variables(value: Any, variables: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_substitute_variables(part, variables) for part in value]
     return string.Template(value).substitute(variables) if isinstance(value, str) else value
+
+
+def adapter_class(path: str) -> "type[Block]":
+    """Return the adapter class with this dotted path ("blocks.lake.local.LocalLake").
+
+    Raises:
+        NotFound: the path is not below `blocks.`, or there is no such module or class.
+    """
+    module, _, name = path.rpartition(".")
+    if not module.startswith("blocks."):
+        raise NotFound(f"adapter {path!r} is not below 'blocks.'; adapters live there, one file each")
+    try:
+        return cast("type[Block]", getattr(import_module(module), name))
+    except (ImportError, AttributeError) as cause:
+        raise NotFound(f"there is no adapter {path!r}: {cause}") from cause

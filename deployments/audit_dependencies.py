@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.common.errors import Rejected, Unavailable
-from deployments.git import git
+from blocks.common.git import git
 
 LOCK = Path("requirements/requirements.lock")
 DATABASE = "https://api.osv.dev/v1/query"
@@ -48,7 +48,7 @@ def age_warning(lock: Path, now: datetime) -> str:
     """Return a warning if the lock file was last changed too long ago, by git or else by its file; "" otherwise."""
     changed = datetime.fromtimestamp(lock.stat().st_mtime, UTC)
     with suppress(Rejected, Unavailable):  # it is in no repository
-        logged = git("log", "-1", "--format=%cI", "--", lock.name, folder=lock.resolve().parent).decode().strip()
+        logged = git("log", "-1", "--format=%cI", paths=[lock.name], folder=lock.resolve().parent).decode().strip()
         changed = datetime.fromisoformat(logged) if logged else changed
     if (age := now - changed) <= MAX_LOCK_AGE:
         return ""

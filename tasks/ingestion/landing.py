@@ -37,8 +37,7 @@ from tasks.shared.rules.rows.content import ContentDigest
 from tasks.shared.tables import VALUES_NOTE
 from tasks.validation.rules.report import MAX_CELL_LENGTH
 
-_MEMORY_MB = 600
-_THREADS = 2
+_MEMORY_MB, _THREADS = 600, 2
 _BATCH_ROWS = 65_536
 _QUARANTINED_ROWS_SHOWN = 20
 _NO_QUARANTINE_LIMIT = 1.0

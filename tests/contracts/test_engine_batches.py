@@ -168,7 +168,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 import pyarrow as pa
-from blocks.environment import adapter_class
+from blocks.environment_settings import adapter_class
 
 kind, spill, mark, to, *files = sys.argv[1:]
 

@@ -414,7 +414,7 @@ def test_a_write_that_fails_on_a_late_row_leaves_nothing(engine: Engine, tmp_pat
 KILLED = """
 import sys
 from pathlib import Path
-from blocks.environment import adapter_class
+from blocks.environment_settings import adapter_class
 kind, settings, files, to = sys.argv[1:]
 engine = adapter_class(kind).model_validate_json(settings)
 many = "SELECT a.n * 100000 + b.n AS n, a.t FROM t a, t b WHERE a.n < 5000"

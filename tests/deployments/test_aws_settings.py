@@ -9,7 +9,7 @@ import pytest
 
 from blocks.common.aws.cloudwatch_logs import LogGroup
 from blocks.common.errors import Conflict, NotFound, Rejected
-from blocks.environment import adapter_class
+from blocks.environment_settings import adapter_class
 from deployments import register
 from deployments.aws import settings as settings_of_aws
 from deployments.aws.settings import REQUIRED_OUTPUTS, environment_toml, read_outputs, write_environment

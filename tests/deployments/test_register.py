@@ -20,7 +20,8 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from blocks.common.errors import NotFound, PortError, Rejected
-from blocks.environment import Environment, adapter_class
+from blocks.environment import Environment
+from blocks.environment_settings import adapter_class
 from deployments import register as shipped
 from local.stack import Stack
 from tests.fixtures.command_line import ratchet
