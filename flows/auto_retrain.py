@@ -12,6 +12,7 @@ from flows.exclusive import one_at_a_time
 from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
 from flows.parameters import AlertRecordKey, EnvironmentName, ModelName, RetrainEvent
+from runtime.foreign_text import one_line
 from tasks.retraining.tasks import decide_auto_retrain
 from tasks.shared.actions import ALERT_ORDER
 from tasks.shared.records import AutoRetrainDecision
@@ -51,7 +52,7 @@ def start_retrain(model: str, decision: AutoRetrainDecision, environment: str) -
         parameters={
             "model": model,
             "requested_by": decision.requested_by,
-            "trigger_reason": decision.trigger_reason[:2000],
+            "trigger_reason": one_line(decision.trigger_reason, 2000),
             "environment": environment,
             "order": f"{ALERT_ORDER}{decision.alert_record_key}",
         },

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from runtime.foreign_text import one_line, refuse_hidden_characters, refuse_hidden_in_lines
+from runtime.foreign_text import refuse_hidden_characters, refuse_hidden_in_lines
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 """Name of a folder below `models/`, or of the same model in a namespace: `churn--dana`."""
@@ -33,7 +33,7 @@ Reason = Annotated[str, Field(min_length=3, max_length=2000), AfterValidator(ref
 OrderId = Annotated[str, Field(max_length=400)]
 """The id of a signed order, "" when there is none."""
 
-TriggerReason = Annotated[str, Field(max_length=2000), AfterValidator(one_line)]
+TriggerReason = Annotated[str, Field(max_length=2000), AfterValidator(refuse_hidden_in_lines)]
 """Why the run was started, shown to the approvers; "" when a person simply requested it."""
 
 RetrainEvent = Literal["model.drift.detected", "model.quality.degraded"]

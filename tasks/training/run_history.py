@@ -11,6 +11,7 @@ from typing import Any
 
 from blocks.environment import Environment
 from blocks.records.tracking import TrackingRun
+from runtime.foreign_text import one_line
 from tasks.approval.rules.history import champion_of
 from tasks.approval.rules.names import shown_name
 from tasks.shared.actions import proved_requesters
@@ -80,7 +81,9 @@ def repeat_parameters(
         "tier": run.tier,
         "as_of": run.as_of,
         "parameters": {each: _parse_parameter(text, known[each], each) for each, text in run.parameters.items()},
-        "trigger_reason": f"a repeat of run {run.id} of {run.model} by {run.requested_by or 'somebody'}.",
+        "trigger_reason": one_line(
+            f"a repeat of run {run.id} of {run.model} by {run.requested_by or 'somebody'}.", 2000
+        ),
         "environment": env.name,
     }
 
