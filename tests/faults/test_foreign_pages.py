@@ -250,6 +250,19 @@ def test_no_port_of_the_stack_answers_a_foreign_page(ports: Mapping[str, int]) -
 
 
 @pytest.mark.stack
+def test_mlflows_assistant_runs_commands_for_nobody(stack: Stack) -> None:
+    for method, path in (
+        ("GET", "config"),
+        ("PUT", "config"),
+        ("POST", "message"),
+        ("GET", "/config"),
+        ("GET", "c%6Fnfig"),
+    ):
+        head = f"{method} /ajax-api/3.0/mlflow/assistant/{path} HTTP/1.1\r\nhost: 127.0.0.1"
+        assert " 404 " in answer(stack.ports["mlflow"], head, "{}").partition("\r\n")[0], (method, path)
+
+
+@pytest.mark.stack
 def test_the_prefect_server_opens_to_its_secret_only(stack: Stack) -> None:
     import httpx
 
