@@ -40,7 +40,7 @@ def code_provenance(root: Path = ROOT, model: str = "") -> CodeProvenance:
     """
     if (commit := _head(root)) == NOT_IN_GIT:
         return CodeProvenance(commit=commit, patch_digest="")
-    folders = [f"models/{name}" for name in ([base_name(model)] if model else model_names(root))]
+    folders = [f"models/{name}" for name in model_names(root) if not model or name == base_name(model)]
     paths = [*_TRAINING_ROOMS, *_TRAINING_FILES, *folders]
     patch = git("diff", "--binary", values=["HEAD"], paths=paths, folder=root)
     for name in _new_files(root, folders):
