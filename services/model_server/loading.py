@@ -92,10 +92,14 @@ def _load_in_thread(
 
 def _artifact_path(artifact: Path, folder: Path) -> Path:
     """Return the artifact's real path. A link to a place outside the state folder is refused."""
-    real, root = artifact.resolve(), folder.resolve()
+    try:
+        real, root = artifact.resolve(), folder.resolve()
+        is_model = (real / "MLmodel").is_file()
+    except (OSError, ValueError) as cause:  # too long, or with a zero byte
+        raise ReleaseRefused(422, "Rejected", f"artifact {str(artifact)[:200]!r} is no path: {cause}") from cause
     if root not in real.parents:
         raise ReleaseRefused(400, "Rejected", f"artifact {artifact} is not inside the state folder {root}")
-    if not (real / "MLmodel").is_file():
+    if not is_model:
         raise ReleaseRefused(422, "Rejected", f"artifact {artifact} has no file MLmodel; it is not an MLflow model")
     if link := next((path for path in real.rglob("*") if path.is_symlink()), None):
         raise ReleaseRefused(400, "Rejected", f"the artifact contains the link {link.name}; copy the file instead")
