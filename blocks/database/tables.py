@@ -163,7 +163,7 @@ REQUESTS = sa.Table(
     sa.Column("authors", Json, nullable=False),
     sa.Column("approvals", sa.Integer, nullable=False),
     sa.Column("roles", Json, nullable=False),
-    sa.Column("requester_authenticated", sa.Boolean, nullable=False),
+    sa.Column("requester_authenticated", Flag, nullable=False),
     sqlite_autoincrement=True,
 )
 """`ApprovalRequest`s."""
