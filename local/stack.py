@@ -81,6 +81,7 @@ class Stack:
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_LOGGING_COLORS": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_ENABLE_AI_GATEWAY": "false",  # it calls any server, with keys from files of its clients' choice
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven more processes, for jobs that are not used
             "DO_NOT_TRACK": "1",
             "GX_ANALYTICS_ENABLED": "false",
