@@ -18,9 +18,10 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from blocks.records.identity import mixed_script_word, normalized_name
+from blocks.records.identity import normalized_name
 from runtime.digests import text_digest
 from services.gateway.approvals_ui.store import ApprovalsStore
+from tasks.approval.rules.names import check_person_name
 from tasks.shared.rules.refusal import Refusal
 
 MIN_LENGTH, MAX_LENGTH = 12, 256
@@ -63,14 +64,13 @@ class Accounts:
         """Create an account, or set a new password and new roles of an existing one and end its sessions.
 
         Raises:
-            Refusal: the name has fewer than 2 letters or a word of mixed scripts, there is no role, or the password is
+            Refusal: the name is no name of a person or has more than 200 letters, there is no role, or the password is
                 too short.
         """
-        key, display_name = normalized_name(name), " ".join(name.split())
-        if len(key) < 2 or len(display_name) > 200:
-            raise Refusal("an account needs a name of 2 to 200 letters", where="account", value=name)
-        if word := mixed_script_word(name):
-            raise Refusal("the name mixes letters that look alike", where="account", value=word)
+        display_name = check_person_name(name, "account")
+        if len(display_name) > 200:
+            raise Refusal("an account needs a name of at most 200 letters", where="account", value=name)
+        key = normalized_name(name)
         if not roles:
             raise Refusal("an account needs a role", where=f"account {name}", remedy="Give one: --role approver.")
         if not MIN_LENGTH <= len(password) <= MAX_LENGTH:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from blocks.records.approvals import ApprovalRequest, Decision
-from blocks.records.identity import UNKNOWN_HISTORY, mixed_script_word, normalized_name
+from blocks.records.identity import UNKNOWN_HISTORY
 from tasks.approval.rules.evidence import text_digest
+from tasks.approval.rules.names import check_person_name, check_reason
 from tasks.approval.rules.people import People
-from tasks.approval.rules.policy import ApprovalRequirements, check_requester, check_visible
+from tasks.approval.rules.policy import ApprovalRequirements, check_requester
 from tasks.shared.rules.refusal import Refusal
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -50,14 +51,14 @@ def check_decider(
             roles, or was not authenticated.
     """
     where = f"approval request {request.id}"
-    _check_name_and_reason(where, decided_by, reason)
+    check_person_name(decided_by, where)
+    check_reason(reason, where)
     if _require_timezone(now, where) >= _require_timezone(request.expires_at, where):
         raise Refusal(
             "the request has expired", where=where, value=request.expires_at.isoformat(), remedy="Request it again."
         )
     if request.four_eyes or policy.four_eyes:
         _check_four_eyes(request, decided_by, people, where, every_author=policy.require_authentication)
-    check_visible(decided_by, reason, where)
     if people.is_revoked(decided_by):
         raise Refusal(
             "the right of this person to decide is revoked", where=where, value=decided_by, remedy="Ask another person."
@@ -146,21 +147,6 @@ def _check_approval_count(decisions: Sequence[Decision], needed: int, people: Pe
     if len(distinct_approvers) < needed:
         remedy = "Ask another person to approve."
         raise Refusal(f"{needed} people must approve", where=where, value=distinct_approvers, remedy=remedy)
-
-
-def _check_name_and_reason(where: str, by: str, reason: str) -> None:
-    check_person_name(by, where)
-    if len(normalized_name(reason)) < 3:
-        raise Refusal("a decision needs a reason of 3 letters or more", where=where, value=reason)
-
-
-def check_person_name(name: str, where: str) -> None:
-    """Refuse a name of fewer than 2 letters, and one with a word that mixes the letters of several scripts."""
-    if len(normalized_name(name)) < 2:
-        raise Refusal("a decision needs a name of 2 letters or more", where=where, value=name)
-    if word := mixed_script_word(name):
-        remedy = "Write each word of the name in the letters of one script."
-        raise Refusal("the name mixes letters that look alike", where=where, value=word, remedy=remedy)
 
 
 def _check_four_eyes(request: ApprovalRequest, by: str, people: People, where: str, *, every_author: bool) -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from blocks.records.approvals import UnauthenticatedRequester, Waiver
-from blocks.records.identity import mixed_script_word, normalized_name
-from runtime.foreign_text import refuse_hidden_characters, refuse_hidden_in_lines
+from blocks.records.identity import mixed_script_word
+from tasks.approval.rules.names import check_person_name, check_reason
 from tasks.approval.rules.people import People
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.promotion import leak_gates
@@ -85,15 +85,6 @@ def waivable_gates(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*own, *leak_gates(spec.task, spec.data.features)]))
 
 
-def check_visible(by: str, reason: str, where: str) -> None:
-    """Refuse a name or a reason with characters that nobody sees: the record would read otherwise than it is."""
-    for text, allow in ((by, refuse_hidden_characters), (reason, refuse_hidden_in_lines)):
-        try:
-            allow(text)
-        except ValueError as problem:
-            raise Refusal(str(problem), where=where, value=text) from problem
-
-
 def check_waiver(waiver: Waiver, spec: ModelSpec, people: People, policy: ApprovalRequirements) -> None:
     """Check that a waiver may be recorded.
 
@@ -102,11 +93,8 @@ def check_waiver(waiver: Waiver, spec: ModelSpec, people: People, policy: Approv
             ahead; or the person may not decide on this model.
     """
     known = waivable_gates(spec)
-    if len(normalized_name(waiver.waived_by)) < 2 or len(normalized_name(waiver.reason)) < 3:
-        raise Refusal(
-            "a waiver needs a name and a reason", where="waiver", value=f"{waiver.waived_by}: {waiver.reason}"
-        )
-    check_visible(waiver.waived_by, waiver.reason, "waiver")
+    check_person_name(waiver.waived_by, "waiver")
+    check_reason(waiver.reason, "waiver")
     if unknown := [gate for gate in waiver.gates if gate not in known] or ([] if waiver.gates else [""]):
         raise Refusal(
             "there is no such gate", where="waiver", value=unknown[0], remedy=f"There are: {_shortened(known)}."

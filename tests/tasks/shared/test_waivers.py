@@ -88,7 +88,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a gate that is none": ({"gates": ("auc by shoe size",)}, "no such gate.*auc by contract"),
     "no gate": ({"gates": ()}, "no such gate"),
     "a leak": ({"gates": ("",)}, "no such gate"),
-    "no reason": ({"reason": " "}, "needs a name and a reason"),
+    "no reason": ({"reason": " "}, "needs a reason of 3 letters"),
     "no name": ({"waived_by": ""}, "needs a name"),
     "an end that is past": ({"until": NOW}, "past or too far ahead"),
     "for ever": ({"until": NOW + timedelta(days=91)}, "at most 90 days"),

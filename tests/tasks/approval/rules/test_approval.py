@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from blocks.records.approvals import ApprovalRequest
 from blocks.records.approvals import Decision as LedgerDecision
-from tasks.approval.rules.approval import CLOCK_TOLERANCE, check_decider, check_deployable, normalized_name
+from blocks.records.identity import normalized_name
+from tasks.approval.rules.approval import CLOCK_TOLERANCE, check_decider, check_deployable
 from tasks.approval.rules.evidence import text_digest
 from tasks.shared.rules.refusal import Refusal
 
@@ -90,9 +91,10 @@ NOT_ENTITLED = {
     "invisible letters": ("\u200b\u200b\u2060", {}, "2 letters"),
     "who asked": ("Ann Lee", {}, "the requester may not decide"),
     "who asked, other case": ("ANN lee", {}, "the requester may not decide"),
-    "who asked, more spaces": ("  Ann \t Lee ", {}, "the requester may not decide"),
+    "who asked, more spaces": ("  Ann  Lee ", {}, "the requester may not decide"),
+    "who asked, with a tab": ("Ann\tLee", {}, r"nobody sees: \\t"),
     "who asked, full-width": ("Ａｎｎ Ｌｅｅ", {}, "the requester may not decide"),
-    "who asked, with an invisible letter": ("Ann\u200b Lee", {}, "the requester may not decide"),
+    "who asked, with an invisible letter": ("Ann\u200b Lee", {}, r"nobody sees: \\u200b"),
     "who asked, in the list": ("Ann Lee", {"approvers": ("Ann Lee",)}, "the requester may not decide"),
     "who asked, with sharp s": ("STRASSE", {"requested_by": "straße"}, "the requester may not decide"),
     "not listed": ("Bob", {"approvers": ("Cid", "Dora")}, "Ask one of: Cid, Dora"),
