@@ -272,6 +272,15 @@ NAMES = {
     "beside a name": "Eve <max@example.com>",
     "in brackets": "<max@example.com>",
     "with a line end": "max@example.com\n\x00",
+    "with a joiner of marks": "max\u034f@example.com",
+    "with a joiner of marks at its end": "max@example.com\u034f",
+    "name with a joiner of marks": "Max\u034f",
+    "name with a joiner inside": "M\u034fax",
+    "with a comment": "Max (second)",
+    "with the dot of the root": "max@example.com.",
+    "with a dot of another script": "max@example\u3002com",
+    "with a domain that ASCII replaces": "max@exa\u00dfmple.com",
+    "with an encoded domain in brackets": "<ann@xn--mller-kva.de>",
 }
 
 
@@ -286,7 +295,8 @@ def test_a_name_that_reads_as_that_of_another_person_lets_nobody_in(
     assert outcome(guarded) == "refused"
 
 
-@pytest.mark.parametrize("name", ["Zoë Müller", "Ann  Lee", "İpek Şahin", "李雷", "max+risk@example.com", "Straße"])
+@pytest.mark.parametrize("name", ["Zoë Müller", "Ann  Lee", "İpek Şahin", "李雷", "max+risk@example.com", "Straße", "ann@müller.de",
+                                  "ann@xn--mller-kva.de", "Ann@MÜLLER.de"])  # fmt: skip
 def test_a_name_in_any_alphabet_signs_in(guarded: Office, provider: IdentityProvider, name: str) -> None:
     rules = rules_of(provider, name_claim="name")
     guarded.env.gateway = guarded.env.gateway.model_copy(update={"oidc": rules})

@@ -240,8 +240,12 @@ def _is_plain(name: str) -> bool:
     """
     plain = " ".join(unicodedata.normalize("NFC", name).split())
     folded = _TAG.sub("", unicodedata.normalize("NFD", unicodedata.normalize("NFD", plain).casefold()))
-    local, at, domain = folded.rpartition("@")
-    with suppress(UnicodeError):
-        folded = f"{local}@{domain.encode('idna').decode('ascii')}" if at else folded
+    local, at, _ = folded.rpartition("@")
+    domain = plain.rpartition("@")[2].lower() if at else ""
+    with suppress(UnicodeError):  # names of domains are compared in ASCII, which "ß" and "。" are replaced for
+        encoded = domain.encode("idna")
+        if domain not in (encoded.decode("ascii"), encoded.decode("idna")):
+            return False
+        folded = f"{local}@{encoded.decode('ascii')}" if at else folded
     known = {unicodedata.normalize("NFKD", each) for each in exact_names(name)}
     return known == {folded} and unicodedata.is_normalized("NFKC", plain)

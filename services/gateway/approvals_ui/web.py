@@ -6,7 +6,6 @@ All values in a page are escaped; a missing value is an error.
 import asyncio
 import json
 import logging
-import unicodedata
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from blocks.common.errors import PortError
+from runtime.foreign_text import visible
 from services.gateway.limits import BodyRejected, RequestLimits, read_body
 from tasks.approval.rules.evidence import holdout_facts
 
@@ -155,7 +155,7 @@ def _templates() -> Environment:
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
-        finalize=replace_invisible,
+        finalize=_shown,
     )
     templates.filters |= {
         "number": format_number,
@@ -174,15 +174,9 @@ def stylesheet(_: UiRequest) -> Response:
     return Response(content, headers={"cache-control": "public, max-age=300"}, media_type="text/css")
 
 
-def replace_invisible(value: object) -> object:
-    """Replace invisible characters of a text; for example, bidirectional control characters could disguise it."""
-    if type(value) is not str:  # Markup is made here and is safe
-        return value
-    return "".join("\N{REPLACEMENT CHARACTER}" if _is_invisible(character) else character for character in value)
-
-
-def _is_invisible(character: str) -> bool:
-    return character not in "\n\r\t" and unicodedata.category(character) in {"Cc", "Cf", "Cs"}
+def _shown(value: object) -> object:
+    """Return a value of a template, a text with its invisible characters shown. Markup is made here and is safe."""
+    return visible(value, keep="\n\r\t") if type(value) is str else value
 
 
 def render_markdown(text: str) -> Markup:

@@ -64,11 +64,12 @@ def test_text_that_is_markup_is_shown_letter_by_letter(office: Office, text: str
         for raw in ("<script", "<img", "onerror=alert(1)>", 'javascript:alert(1)"'):
             assert raw not in page.text
     refused = decide(browser, "hostile", digest="0" * 64, reason=f"{text} and more")
-    hidden_text = bool(hidden_characters(text))
-    assert refused.status_code == (403 if hidden_text else 409), "a reason with hidden characters is refused first"
+    assert refused.status_code == 409
     assert "<script" not in refused.text
     assert "</textarea> and more" not in refused.text
-    decide(browser, "hostile", "reject", reason=f"no {text}")
+    hidden_text = bool(hidden_characters(text))
+    end = decide(browser, "hostile", "reject", reason=f"no {text}")
+    assert (end.status_code == 403) == hidden_text, "a reason with hidden characters is refused"
     assert "<script" not in browser.get("/approvals/hostile").text
     assert len(office.decisions()) == (0 if hidden_text else 1)
 
