@@ -275,10 +275,14 @@ def test_a_key_and_a_policy_of_ones_own_let_nobody_approve_alone(stack: Stack, t
         **environment_settings(),
         "approval": {"approvals": 2},
         "ledger": {"adapter": "blocks.database.ledger.SqlLedger", "url": f"sqlite:///{tmp_path}/ledger.db"},
-        "signing": {**environment_settings()["signing"], "decisions_head_file": str(tmp_path / "decisions.head")},
+        "signing": {
+            **environment_settings()["signing"],
+            "decisions_head_file": str(tmp_path / "decisions.head"),
+            "records_head_file": str(tmp_path / "records.head"),
+        },
     }
     save_settings(guarded, "guarded")
-    mine = signing_in(state).model_copy(update={"decisions_head_file": ""})
+    mine = signing_in(state).model_copy(update={"decisions_head_file": "", "records_head_file": ""})
     env, who = trusted_environment("guarded"), "dana@example.com"
     ingest_frame("anchored", customers()[:2000], tmp_path)
     waiting = run("retrain/retrain", model="anchored", parameters=SMALL, requested_by=who, environment="guarded")

@@ -64,8 +64,10 @@ def ledger_dump(request: pytest.FixtureRequest, stack: Stack, tmp_path: Path) ->
         return
     url, binaries = request.getfixturevalue("postgres")
     before = environment_settings()
-    anchored = {**before["signing"], "decisions_head_file": str(tmp_path / "decisions.head")}  # of another chain
-    save_settings({**before, "ledger": {**before["ledger"], "url": f"{url}/postgres"}, "signing": anchored})
+    heads = {f"{name}_head_file": str(tmp_path / f"{name}.head") for name in ("decisions", "records")}
+    save_settings(
+        {**before, "ledger": {**before["ledger"], "url": f"{url}/postgres"}, "signing": {**before["signing"], **heads}}
+    )  # of another chain
     try:
         command = [str(binaries / "pg_dumpall"), "-h", "127.0.0.1", "-p", url.rpartition(":")[2], "-U", "ratchet"]
         yield lambda: subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
