@@ -45,7 +45,8 @@ def gateway(stack: Stack, checkout: Path, state: Path, rules: str) -> Iterator[s
     (state / "triggers.yaml").write_text(rules)
     settings = environment_settings()
     own_ledger = {**settings["ledger"], "url": f"sqlite:///{state}/ledger.db"}
-    write_trust_file(state / "trust" / "local.toml", {**settings, "ledger": own_ledger})
+    no_key = {**settings["signing"], "decisions_key": "", "decisions_head_file": ""}  # it would order in its own ledger
+    write_trust_file(state / "trust" / "local.toml", {**settings, "ledger": own_ledger, "signing": no_key})
     own = {"RATCHET_STATE": str(state), "RATCHET_TRUST": str(state / "trust"), "HOOK": SECRET, "TOKEN": "api-token"}
     variables = {**stack.environment_variables(), **own}
     command = [
