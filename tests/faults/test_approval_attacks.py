@@ -67,7 +67,7 @@ class Scene:
 
     @property
     def ledger(self) -> SqlLedger:
-        ledger = self.env._ledger()
+        ledger = self.env.ledger()
         assert isinstance(ledger, SqlLedger)
         return ledger
 

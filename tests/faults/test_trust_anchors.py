@@ -282,8 +282,10 @@ def test_a_key_and_a_policy_of_ones_own_let_nobody_approve_alone(stack: Stack, t
         },
     }
     save_settings(guarded, "guarded")
-    mine = signing_in(state).model_copy(update={"decisions_head_file": "", "records_head_file": ""})
     env, who = trusted_environment("guarded"), "dana@example.com"
+    records = env.signing.trusted_record_keys  # the request is theirs, only the decision is forged
+    no_heads = {"decisions_head_file": "", "records_head_file": ""}
+    mine = signing_in(state).model_copy(update={**no_heads, "trusted_record_keys": records})
     ingest_frame("anchored", customers()[:2000], tmp_path)
     waiting = run("retrain/retrain", model="anchored", parameters=SMALL, requested_by=who, environment="guarded")
     (request,) = env.approvals().open_requests("anchored")
