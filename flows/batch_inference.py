@@ -3,7 +3,7 @@
 from prefect import flow
 
 from flows.authorization import authorize_run
-from flows.options import FLOW_OPTIONS
+from flows.options import FLOW_OPTIONS, named_for_source
 from flows.parameters import AsOf, EnvironmentName, ModelName, OrderId, SourceAddress
 from flows.stopping import stop_batch_inference_jobs
 from tasks.batch.tasks import run_batch_inference
@@ -12,7 +12,7 @@ from tasks.shared.records import BatchInferenceResult
 
 @flow(
     name="batch_inference",
-    flow_run_name="{model} on {source}",
+    flow_run_name=named_for_source("on"),
     on_cancellation=[stop_batch_inference_jobs],
     **FLOW_OPTIONS,
 )

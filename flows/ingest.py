@@ -5,14 +5,14 @@ from prefect.client.schemas.objects import State
 
 from flows.authorization import authorize_run
 from flows.exclusive import one_at_a_time
-from flows.options import FLOW_OPTIONS
+from flows.options import FLOW_OPTIONS, named_for_source
 from flows.outcomes import completed
 from flows.parameters import EnvironmentName, ModelName, OrderId, SourceAddress
 from tasks.ingestion.tasks import ingest_source
 from tasks.shared.records import IngestResult
 
 
-@flow(name="ingest", flow_run_name="{model} from {source}", **FLOW_OPTIONS)
+@flow(name="ingest", flow_run_name=named_for_source("from"), **FLOW_OPTIONS)
 def ingest(
     model: ModelName,
     source: SourceAddress,

@@ -66,8 +66,8 @@ def unapproved_authors(
     """Return the authors of a model's code at a commit ("": the checkout's), as "Name <mail>", newest first.
 
     These are the authors, committers and co-authors of the commits that changed the model's folder, or a file that was
-    renamed or copied into it; and those who changed it in a merge. Only commits since `since` count when the checkout
-    has it, or the last one when there are none; otherwise all of history. With `has_patch`, or when the folder has
+    renamed or copied into it; and those who changed it in a merge. Only commits since `since` count when `commit`
+    contains it, or the last one when there are none; otherwise all of history. With `has_patch`, or when the folder has
     uncommitted changes, git's user of this checkout is an author as well. What cannot be told is one more author, who
     is named `UNKNOWN_HISTORY`.
     """
@@ -76,7 +76,7 @@ def unapproved_authors(
         return (_untold("the code is not in git"),)
     try:
         commit = object_id(commit)
-        known = bool(since) and has_commit(root, since)
+        known = bool(since) and has_commit(root, since) and _contains(root, commit, since)
         commits = [f"{since}..{commit}"] if known else [commit]
         authors = _people(_changes(root, commits, [folder]) or _log(root, [commit], [folder], "--max-count=1"))
         sources = _sources_of(root, folder, commits, commit)
@@ -90,6 +90,11 @@ def unapproved_authors(
     except PortError:
         return (_untold(f"git cannot tell the history of {folder} at {commit[:12]}"),)
     return tuple(dict.fromkeys(authors))
+
+
+def _contains(root: Path, commit: str, since: str) -> bool:
+    """Whether `since` is in the history of `commit`: an older commit may have code that was reverted since."""
+    return not git("rev-list", "--max-count=1", values=[f"{commit}..{since}"], folder=root).strip()
 
 
 def _changes(root: Path, commits: Sequence[str], paths: Sequence[str]) -> list[tuple[str, str]]:

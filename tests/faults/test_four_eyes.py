@@ -263,6 +263,16 @@ def test_a_champions_commit_that_is_none_takes_all_of_history(repository: Reposi
     assert not (repository.root / "stolen").exists()
 
 
+def test_code_that_was_reverted_before_the_champion_still_has_its_author(repository: Repository) -> None:
+    """Eve's change was reverted, and the champion is newer; a run at her commit has it again."""
+    repository.commit(BOB)
+    hers = repository.commit(EVE)
+    at = repository.commit(BOB, "# a comment\n" + (repository.root / "models/price/train.py").read_text())
+    repository.run("revert", "--no-edit", hers)
+    champion = repository.head()
+    assert_barred(unapproved_authors("price", champion, repository.root, commit=at))
+
+
 @pytest.mark.parametrize(
     "author", ["[REDACTED] <[REDACTED]>", " <>", "unknown <unknown>", "root <root@localhost>", "\u200b <noreply@x.org>"]
 )

@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect.flow_runs import resume_flow_run
 
-from blocks.common.errors import Rejected
+from blocks.common.errors import Corrupt, Rejected
 from blocks.environment import Environment, TrustDiffers, open_environment, trusted_environment
 from blocks.environment_settings import NoTrustFile, read_trusted_settings
 from deployments.flow_runs import is_ended, wait_for_run
@@ -309,4 +309,5 @@ def test_a_key_and_a_policy_of_ones_own_let_nobody_approve_alone(stack: Stack, t
     with pytest.raises(Refusal, match="the record of decisions is damaged"):
         verified_chain(open_environment("guarded"))  # with the block as it was, a retried run meets this
     assert env.endpoint().live_version("anchored") is None
-    assert env.effects().deployments("anchored", "guarded") == ()
+    with pytest.raises(Corrupt, match="no pinned key of decisions has signed it"):
+        env.effects().deployments("anchored", "guarded")
