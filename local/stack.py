@@ -165,14 +165,16 @@ def stack_text(stack: Stack | None) -> str:
     return "\n".join(lines)
 
 
-def running_environment(environment: str = "local") -> "Environment":
+def running_environment(environment: str = "local", *, check_blocks: bool = True) -> "Environment":
     """Connect this process to the running stack, and return an environment of it.
+
+    With `check_blocks=False` it is returned although its blocks on the Prefect server were changed.
 
     Raises:
         StackError: no stack runs.
         NotFound: the environment is not registered.
     """
-    from blocks.environment import open_environment  # imports Prefect
+    from blocks.environment import open_environment, trusted_environment  # imports Prefect
 
     use_running_stack()
-    return open_environment(environment)
+    return open_environment(environment) if check_blocks else trusted_environment(environment)

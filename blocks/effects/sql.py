@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
-
 from blocks.database.engine import Database, Rows, add_record, recorded
 from blocks.database.tables import COMPARISONS, DEPLOYMENTS, EFFECTS
 from blocks.effects.base import Effect, Effects, unknown_effect_error
@@ -55,8 +53,8 @@ class SqlEffects(Effects):
 
     def model_names(self, environment: str) -> tuple[str, ...]:
         """Return the models with a deployment in an environment, failed ones included, sorted."""
-        named = select(DEPLOYMENTS.c.model).where(DEPLOYMENTS.c.environment == environment).distinct()
-        return tuple(sorted(str(row["model"]) for row in self._database.rows(named)))
+        rows = self._rows.find(DEPLOYMENTS, environment=environment)
+        return tuple(sorted({row["model"] for row in rows}))
 
     def record_comparison(self, comparison: Comparison) -> Comparison:
         """Add a comparison, or return the one with its number."""

@@ -107,7 +107,9 @@ def create_app(
         await asyncio.to_thread(log.stop)
         await asyncio.to_thread(meter.stop)
 
-    app = FastAPI(title="Ratchet model server", description=__doc__, version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Ratchet model server", description=__doc__, version="1", lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     app.add_middleware(AdminGuard, token=token)
     app.add_middleware(ForeignPageGuard, addresses=addresses)
     add_json_error_handlers(app)

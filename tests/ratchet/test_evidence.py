@@ -75,7 +75,7 @@ def test_the_facts_are_those_of_the_run(made: PromotedModel) -> None:
     assert read("monitoring.json")["baseline"]["rooms"]["deciles"][0] == 0.0
     assert read("model.json")["digest"] == made.trained.model_digest
     assert read("retention.json")["years"] == 10
-    links, requests = read_record((made.pack / "approvals.jsonl").read_text().splitlines())
+    links, requests, _ = read_record((made.pack / "approvals.jsonl").read_text().splitlines())
     assert (len(links), set(requests)) == (1, {"price-1"})
     assert "Not meant for taxes" in (made.pack / "card.md").read_text()
 

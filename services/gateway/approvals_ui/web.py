@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from blocks.common.errors import PortError
+from blocks.common.errors import Corrupt, PortError
 from runtime.foreign_text import visible
 from services.gateway.limits import BodyRejected, RequestLimits, read_body
 from tasks.approval.rules.evidence import holdout_facts
@@ -124,6 +124,11 @@ def _call_handler(handler: Handler, refuse: ErrorHandler, call: UiRequest) -> Re
         return handler(call)
     except RequestError as error:
         return refuse(call, error)
+    except Corrupt as cause:
+        _log.error("%s %s: %s", call.method, call.path, cause)
+        return refuse(
+            call, RequestError(503, f"The record is damaged and decides nothing until it is restored: {cause}")
+        )
     except PortError as cause:
         _log.warning("%s %s: %s", call.method, call.path, cause)
         return refuse(call, RequestError(503, "A service that is needed for this is unavailable. Try again."))
