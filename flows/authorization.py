@@ -7,7 +7,7 @@ from prefect.context import FlowRunContext
 
 from blocks.environment import open_environment
 from tasks.approval.rules.actions import Act, Actor
-from tasks.shared.actions import FLOW_ACTIONS, authorize, authorize_automatic
+from tasks.shared.actions import FLOW_ACTIONS, authorize, authorize_automatic, run_user
 
 SOMEBODY = "somebody"
 """Who starts a run whose parameters name nobody."""
@@ -36,6 +36,6 @@ def authorize_run(flow_name: str, model: str, environment: str, order: str, by: 
         defaults = frozenset(name for name, value in parameters.items() if value == known[name].default)
     act = Act(FLOW_ACTIONS[flow_name], environment, model, flow_name, parameters, defaults)
     if run is not None and run.auto_scheduled and not order:
-        return authorize_automatic(env, act, by)
-    used_by = f"flow run {run.id}" if run else "no flow run"
+        return authorize_automatic(env, act)
+    used_by = run_user(run.id) if run else "no flow run"
     return authorize(env, act, order=order, by=by or SOMEBODY, used_by=used_by, now=datetime.now(UTC))

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from flows.authorization import authorize_run
-from flows.options import FLOW_OPTIONS, named_for_source
+from flows.options import FLOW_OPTIONS, end_order, named_for_source
 from flows.parameters import AsOf, EnvironmentName, ModelName, OrderId, SourceAddress
 from flows.stopping import stop_batch_inference_jobs
 from tasks.batch.tasks import run_batch_inference
@@ -13,8 +13,7 @@ from tasks.shared.records import BatchInferenceResult
 @flow(
     name="batch_inference",
     flow_run_name=named_for_source("on"),
-    on_cancellation=[stop_batch_inference_jobs],
-    **FLOW_OPTIONS,
+    **FLOW_OPTIONS | {"on_cancellation": [stop_batch_inference_jobs, end_order]},
 )
 def batch_inference(
     model: ModelName,

@@ -4,7 +4,7 @@ from prefect import flow
 
 from blocks.environment import open_environment
 from flows.authorization import authorize_run
-from flows.options import FLOW_OPTIONS
+from flows.options import FLOW_OPTIONS, end_order
 from flows.parameters import AsOf, Count, DataTier, EnvironmentName, ModelName, OrderId, Parallel
 from flows.stopping import stop_training_jobs
 from tasks.sampling.tasks import sample
@@ -18,9 +18,8 @@ from tasks.validation.tasks import validate
 @flow(
     name="experiment",
     flow_run_name="{model}, {trials} trials on {tier}",
-    on_cancellation=[stop_training_jobs],
-    on_crashed=[stop_training_jobs],
-    **FLOW_OPTIONS,
+    **FLOW_OPTIONS
+    | {"on_cancellation": [stop_training_jobs, end_order], "on_crashed": [stop_training_jobs, end_order]},
 )
 def experiment(
     model: ModelName,

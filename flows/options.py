@@ -1,10 +1,12 @@
 """The options of all flows: results are stored as JSON, log lines go to the environment's log store.
 
-Each run compares the registered blocks with the trust file first: a changed block is an alert.
+Each run compares the registered blocks with the trust file first: a changed block is an alert. When it has ended, its
+order is used up.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect import Flow
@@ -18,6 +20,8 @@ from blocks.common.errors import NotFound
 from blocks.environment import trusted_environment
 from blocks.sources.secret_addresses import masked
 from runtime.foreign_text import log_visible_text
+from tasks.approval.rules.actions import ORDER_PARAMETER
+from tasks.shared.actions import finish_order, run_user
 from tasks.shared.alerts import report_registered_settings
 
 
@@ -47,9 +51,20 @@ def named_for_source(word: str) -> Callable[[], str]:
     return lambda: f"{current_run.parameters['model']} {word} {masked(str(current_run.parameters['source']))}"
 
 
+def end_order(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
+    """Finish the order of a run that has ended, so that nobody who may retry the run acts by it: a hook for each end.
+
+    The order of a run whose machine died with it stays, until `authorize` no longer lets a run go on by it.
+    """
+    if order := flow_run.parameters.get(ORDER_PARAMETER):
+        env = trusted_environment(flow_run.parameters.get("environment", "local"))
+        finish_order(env, str(order), run_user(flow_run.id), datetime.now(UTC))
+
+
 FLOW_OPTIONS: dict[str, Any] = {
     "persist_result": True,
     "result_serializer": "json",
     "on_running": [begin_run],
+    **{f"on_{end}": [end_order] for end in ("completion", "failure", "cancellation", "crashed")},
 }
 """Options of every flow that stores its result."""

@@ -10,7 +10,7 @@ from blocks.records.approvals import Decision
 from flows.approval import await_decision
 from flows.authorization import authorize_run
 from flows.exclusive import one_at_a_time
-from flows.options import FLOW_OPTIONS
+from flows.options import FLOW_OPTIONS, end_order
 from flows.outcomes import end_run, report_problem
 from flows.parameters import (
     AsOf,
@@ -43,9 +43,8 @@ from tasks.validation.tasks import validate
 @flow(
     name="retrain",
     flow_run_name="{model} on {tier}",
-    on_cancellation=[stop_training_jobs],
-    on_crashed=[stop_training_jobs],
-    **FLOW_OPTIONS,
+    **FLOW_OPTIONS
+    | {"on_cancellation": [stop_training_jobs, end_order], "on_crashed": [stop_training_jobs, end_order]},
 )
 def retrain(
     model: ModelName,

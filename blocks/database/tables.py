@@ -227,6 +227,7 @@ DELIVERIES = sa.Table(
     _key("id"),
     *_texts("sender", "event", "repository", "ref", "commit", "digest", "change"),
     _at("received_at"),
+    *_texts("seal"),
     sa.Index("ratchet_deliveries_digest", "sender", "digest"),
     sa.Index("ratchet_deliveries_ref", "repository", "ref"),
     sqlite_autoincrement=True,

@@ -22,7 +22,8 @@ LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 class Delivery:
     """A delivery: `id` is the sender's name and its own id (`github:6f1e…`).
 
-    `digest` is the SHA-256 of the received body, `change` its content as JSON. `ref` is a branch or a tag.
+    `digest` is the SHA-256 of the received body, `change` its content as JSON. `ref` is a branch or a tag. `seal` is
+    the signature of whoever verified the delivery, over all other fields; "" when nobody signed.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Delivery:
     digest: str
     change: str
     received_at: datetime
+    seal: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from blocks.common.errors import PortError
-from blocks.inbox.base import Inbox, InboxNote, IncomingDelivery, Receipt
+from blocks.inbox.base import Delivery, Inbox, InboxNote, IncomingDelivery, Receipt
 from deployments.secret_store import SecretStore, SecretUnavailable
 from runtime.foreign_pages import ForeignPageGuard
 from services.gateway.ingest import (
@@ -39,7 +39,7 @@ from services.gateway.limits import (
 )
 from services.gateway.rules.payloads import SENDERS, Sender
 from services.gateway.rules.rules import Triggers
-from services.gateway.signatures import Headers, InvalidSignature, Verification, begin_verification
+from services.gateway.signatures import Headers, InvalidSignature, Verification, VerifiedDelivery, begin_verification
 
 _log = logging.getLogger("ratchet.gateway")
 
@@ -62,10 +62,15 @@ def create_app(
     approvals_router: APIRouter | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     addresses: Sequence[str] = (),
+    seal: Callable[[Delivery], Delivery] = lambda delivery: delivery,
 ) -> FastAPI:
-    """Return the application. `on_accepted` is called after each new delivery; `addresses`: as `ForeignPageGuard`."""
+    """Return the application.
+
+    `on_accepted` is called after each new delivery; `addresses`: as `ForeignPageGuard`; `seal` signs
+    a verified delivery.
+    """
     bounds, deliveries = limits or RequestLimits(), in_flight or InFlightDeliveries()
-    handler = _WebhookHandler(inbox, triggers, secret_store, bounds, clock)
+    handler = _WebhookHandler(inbox, triggers, secret_store, bounds, clock, seal)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -108,7 +113,9 @@ class _WebhookHandler:
         secret_store: SecretStore,
         limits: RequestLimits,
         clock: Callable[[], datetime],
+        seal: Callable[[Delivery], Delivery],
     ) -> None:
+        self._seal = seal
         self.triggers, self.secret_store, self.limits, self.clock = triggers, secret_store, limits, clock
         self.writer = InboxWriter(inbox)
         self.verifier_pool = ThreadPoolExecutor(2, "read")
@@ -156,13 +163,24 @@ class _WebhookHandler:
         body = await read_body(request, self.limits, verification.update, grow)
         verified = verification.finish()
         async with asyncio.timeout(self.limits.inbox_seconds):
-            read = await loop.run_in_executor(
-                self.verifier_pool, read_delivery, self.triggers, sender, headers, body, verified, now
-            )
+            read = await loop.run_in_executor(self.verifier_pool, self._read, sender, headers, body, verified, now)
             if isinstance(read, UnreadableDelivery):
                 await self.writer.note(read.note)
                 return read.response
             return response_to(read, await self.writer.receive(read))
+
+    def _read(
+        self, sender: Sender, headers: Headers, body: bytes, verified: VerifiedDelivery, now: datetime
+    ) -> IncomingDelivery | UnreadableDelivery:
+        """Parse a verified delivery, and seal it when it may start a run. A delivery is not lost for want of a seal."""
+        read = read_delivery(self.triggers, sender, headers, body, verified, now)
+        if isinstance(read, UnreadableDelivery) or read.outcome is not None:
+            return read
+        try:
+            return replace(read, delivery=self._seal(read.delivery))
+        except PortError as cause:
+            _log.warning("%s is not sealed, so nobody is proved: %s", read.delivery.id, cause)
+            return read
 
     def _begin(self, sender: Sender, headers: Headers, now: datetime) -> Verification:
         rules = self.triggers.senders.get(sender)

@@ -21,8 +21,9 @@ from services.gateway.approvals_ui.store import open_store
 from services.gateway.approvals_ui.users import create_context
 from services.gateway.dispatch import Dispatcher, open_repository_cache
 from services.gateway.limits import HeaderTimeoutProtocol, InFlightDeliveries, RequestLimits
-from services.gateway.orders import DeliveryOrders
+from services.gateway.orders import DeliveryOrders, seal_delivery
 from services.gateway.reporting import Reporter
+from services.gateway.rules.payloads import SENDERS
 from services.gateway.rules.rules import Triggers
 from services.gateway.run_starter import PrefectRunStarter, prefect_run_reader
 from services.gateway.settings import senders_without_secret
@@ -76,8 +77,9 @@ def serve(
     settings = env().gateway
     router = create_router(context)
     app = create_app(
-        inbox, triggers, secret_store, limits, accepted.set, in_flight, router, addresses=settings.addresses
-    )
+        inbox, triggers, secret_store, limits, accepted.set, in_flight, router, addresses=settings.addresses,
+        seal=lambda delivery: seal_delivery(env(), delivery, triggers.senders[SENDERS[delivery.sender]].secrets),
+    )  # fmt: skip
     try:
         uvicorn.Server(uvicorn_config(app, settings.trusted_proxies)).run(sockets=[listener])
     finally:

@@ -4,7 +4,13 @@ Every act passes here, whichever way it comes: the gateway's page and API, a git
 Prefect UI. `docs/actions.md` lists them.
 """
 
+import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from blocks.approvals.chain import record_from_entry
 from blocks.environment import Environment
@@ -12,8 +18,10 @@ from blocks.records.actions import Action, ActionOrder
 from tasks.approval.rules.actions import Act, Actor, check_order, check_permitted, parameter_digests
 from tasks.approval.rules.approval import check_clock
 from tasks.approval.rules.names import check_person_name, check_reason
+from tasks.shared.models import ROOT
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.trust import (
+    current_approval_policy,
     decision_signer,
     environment_people,
     environment_policy,
@@ -42,6 +50,10 @@ ALERT_ORDER = "alert:"
 """An order that names the alert by which auto-retrain starts a run, after its key."""
 AUTO_RETRAIN_PARAMETERS = frozenset({"model", "environment", "requested_by", "trigger_reason", "order"})
 """The parameters that auto-retrain sets; all others have the defaults of `retrain`."""
+_AUTO_RETRAIN_NAME = re.compile(r"automation: model\.[a-z.]+")
+"""What auto-retrain names as the requester: the event that it answers."""
+SCHEDULE = "schedule"
+"""The name of whoever starts an automatic run, whatever its parameters say."""
 RETRAIN_STARTED = "retraining.started"
 """The event by which auto-retrain records that it starts a run."""
 
@@ -119,18 +131,57 @@ def authorize(env: Environment, act: Act, *, order: str, by: str, used_by: str, 
             return _automation(env, act, order, by, used_by, now)
         signed, key = find_order(env, order), f"order:{order}"
         used = env.effects().effect(key)
-        check_order(signed, act, now, in_use=used is not None and used.detail == used_by)
+        in_use = used is not None and (used.detail, used.state) == (used_by, "intent")
+        check_order(signed, act, now, in_use=in_use and now < signed.expires + _longest_wait(env, act.model))
         actor = Actor(signed.by, signed.authenticated, signed.roles, order)
         check_policy(env, act, actor)
         _claim(env, act, key, used_by, now)
     return actor
 
 
-def authorize_automatic(env: Environment, act: Act, by: str) -> Actor:
-    """Return the schedule as the actor of a run that Prefect's scheduler created. Raises Refusal by the policy."""
-    actor = Actor(by or "schedule", person=False)
+def authorize_automatic(env: Environment, act: Act, root: Path = ROOT) -> Actor:
+    """Return the schedule as the actor of a run that Prefect's scheduler created.
+
+    Raises:
+        Refusal: the policy does not allow it, or the run would remove something with other parameters than a deployment
+            of the flow has in `prefect.yaml` below `root`. Whoever may edit a schedule chooses its parameters.
+    """
+    actor = Actor(SCHEDULE, person=False)
     check_policy(env, act, actor)
+    if act.action == "clean_up" and not any(_has_parameters(act, each) for each in _declared_parameters(act, root)):
+        remedy = f"Declare them in prefect.yaml, or start the run in your own name. {authenticated_way(env)}"
+        raise Refusal("no deployment in prefect.yaml has these parameters", where=act.where, remedy=remedy)
     return actor
+
+
+def _declared_parameters(act: Act, root: Path) -> list[Mapping[str, Any]]:
+    """Return the parameters of each deployment of the act's flow."""
+    path = root / "prefect.yaml"
+    declared = yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"] if path.is_file() else []
+    return [each.get("parameters") or {} for each in declared if each["entrypoint"].rpartition(":")[2] == act.target]
+
+
+def _has_parameters(act: Act, declared: Mapping[str, Any]) -> bool:
+    given = {name: value for name, value in act.parameters.items() if name in declared or name not in act.defaults}
+    return parameter_digests(given) == parameter_digests(declared)
+
+
+def run_user(run_id: object) -> str:
+    """Return the name under which a flow run uses its order."""
+    return f"flow run {run_id}"
+
+
+def finish_order(env: Environment, order: str, used_by: str, now: datetime) -> None:
+    """Record that whoever used an order has ended: it permits nothing any more. The order of another run stays."""
+    effects, key = env.effects(), f"order:{order}"
+    used = effects.effect(key)
+    if used is not None and used.detail == used_by:
+        effects.finish(key, "ended", now)
+
+
+def _longest_wait(env: Environment, model: str) -> timedelta:
+    """Return for how long a run may be suspended: until the request expires, and a day for what comes before it."""
+    return timedelta(days=current_approval_policy(env, model).expires_days + 1)
 
 
 def find_order(env: Environment, order_id: str) -> ActionOrder:
@@ -142,14 +193,14 @@ def find_order(env: Environment, order_id: str) -> ActionOrder:
     raise Refusal("there is no such order", where="order", value=order_id[:80], remedy=remedy)
 
 
-def proved_requesters(env: Environment) -> dict[str, str]:
-    """Return who gave each order and was authenticated, by the order's id; nobody when the chain is damaged."""
+def proved_orders(env: Environment) -> dict[str, ActionOrder]:
+    """Return the orders of people who were authenticated, by the order's id; none when the chain is damaged."""
     try:
         links = [link for link in verified_chain(env) if link.kind == "action"]
     except Refusal:
         return {}
     orders = {link.hash: record_from_entry(link) for link in links}
-    return {key: each.by for key, each in orders.items() if isinstance(each, ActionOrder) and each.authenticated}
+    return {key: each for key, each in orders.items() if isinstance(each, ActionOrder) and each.authenticated}
 
 
 def _automation(env: Environment, act: Act, order: str, by: str, used_by: str, now: datetime) -> Actor:
@@ -162,14 +213,17 @@ def _automation(env: Environment, act: Act, order: str, by: str, used_by: str, n
         raise Refusal("auto-retrain has not started a run for this alert", where=act.where, value=key[:200])
     if set_by_hand := set(act.parameters) - act.defaults - AUTO_RETRAIN_PARAMETERS:
         raise Refusal("auto-retrain sets no such parameter", where=act.where, value=min(set_by_hand))
-    actor = authorize_automatic(env, act, by)
+    if not _AUTO_RETRAIN_NAME.fullmatch(by):
+        raise Refusal("auto-retrain does not act under this name", where=act.where, value=by[:200])
+    actor = Actor(by, person=False)
+    check_policy(env, act, actor)
     _claim(env, act, f"order:{order}", used_by, now)
     return actor
 
 
 def _claim(env: Environment, act: Act, key: str, used_by: str, now: datetime) -> None:
-    """Mark an order as used. Of two runs with one order, one goes on."""
+    """Mark an order as used. Of two runs with one order, one goes on, and none after that one has ended."""
     claimed = env.effects().intend(key, used_by, now)
-    if claimed.detail != used_by:
+    if claimed.detail != used_by or claimed.state == "done":
         remedy = "Each order permits one act: order it again."
         raise Refusal("the order was used already", where=act.where, value=claimed.detail, remedy=remedy)

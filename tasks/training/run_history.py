@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from blocks.environment import Environment
+from blocks.records.actions import ActionOrder
 from blocks.records.tracking import TrackingRun
 from runtime.foreign_text import one_line
 from tasks.approval.rules.history import champion_of
 from tasks.approval.rules.names import shown_name
-from tasks.shared.actions import proved_requesters
+from tasks.shared.actions import proved_orders
 from tasks.shared.models import ROOT, check_namespace_allowed, known_models, load_model, model_with_namespaces
 from tasks.shared.rules.model.namespaces import in_namespace
 from tasks.shared.rules.refusal import Refusal
 from tasks.training.rules.run_history import ORDER_TAG, REQUESTER_TAG, TrainingRun
 
+TRAINING_FLOWS = ("retrain", "experiment")
 HOLDOUT_METRIC_PREFIX = "holdout_"
 _PARENT = "mlflow.parentRunId"
 
@@ -102,7 +104,7 @@ def _parse_parameter(text: str, default: Any, name: str) -> Any:
 def _runs_of_model(env: Environment, name: str) -> list[TrainingRun]:
     tracking = env.tracking()
     versions = {each.run_id: each.version for each in tracking.versions(name)}
-    deployed, proved = champion_of(env.effects().deployments(name, env.name)), proved_requesters(env)
+    deployed, proved = champion_of(env.effects().deployments(name, env.name)), proved_orders(env)
     return [
         _training_run(run, versions.get(run.id, ""), deployed, proved)
         for run in tracking.runs(name)
@@ -110,10 +112,12 @@ def _runs_of_model(env: Environment, name: str) -> list[TrainingRun]:
     ]
 
 
-def _training_run(run: TrackingRun, version: str, deployed: str, proved: Mapping[str, str]) -> TrainingRun:
+def _training_run(run: TrackingRun, version: str, deployed: str, proved: Mapping[str, ActionOrder]) -> TrainingRun:
     tags = run.tags
     requester = tags.get(REQUESTER_TAG, "")
-    authenticated = proved.get(tags.get(ORDER_TAG, "")) == requester
+    order = proved.get(tags.get(ORDER_TAG, ""))  # tags can be edited: it must be the order of such a run
+    authenticated = order is not None and (order.action, order.model, order.by) == ("start", run.experiment, requester)
+    authenticated = authenticated and order is not None and order.target in TRAINING_FLOWS
     metrics = {
         key.removeprefix(HOLDOUT_METRIC_PREFIX): value
         for key, value in run.metrics.items()

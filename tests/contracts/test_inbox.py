@@ -32,6 +32,13 @@ def test_a_delivery_is_taken_in_once_and_its_turn_waits(ledger: Ledger, inbox: I
     assert inbox.notes() == ()
 
 
+def test_a_delivery_keeps_the_seal_that_it_came_with(ledger: Ledger, inbox: Inbox) -> None:
+    sealed = replace(PUSH, seal="0123456789abcdef:00ff")
+    inbox.receive(sealed)
+    inbox.receive(replace(PUSH, seal="of another"))
+    assert again(ledger).inbox().pending_attempts()[0].delivery == sealed
+
+
 def test_several_are_taken_in_at_once_or_none_of_them(inbox: Inbox) -> None:
     naive = replace(pushed("c"), received_at=NOW.replace(tzinfo=None))
     with pytest.raises(Rejected):

@@ -40,7 +40,7 @@ __all__ = ["database", "postgres"]  # fixtures
 FIRST = "0001"
 LATER_TABLES = ("ratchet_comparisons",)
 """The tables that later revisions have added."""
-LATER_COLUMNS = ("order_id", "requester_authenticated")
+LATER_COLUMNS = ("order_id", "requester_authenticated", "seal")
 """The columns that later revisions have added to tables of the first one."""
 ROWS = Path(__file__).with_name("ledger_at_first_revision.sql")
 """A row or more of each table, as the first revision has them."""

@@ -29,7 +29,7 @@ from tasks.approval.rules.approval import check_deployable
 from tasks.approval.rules.policy import ApprovalRequirements
 from tasks.notification.delivery import acknowledge
 from tasks.release.rollback import check_rollback_target
-from tasks.shared.actions import authorize, authorize_automatic, order_act
+from tasks.shared.actions import authorize, authorize_automatic, finish_order, order_act
 from tasks.shared.rules.refusal import Refusal
 from tests.fakes.environment import NOW, World
 from tests.fixtures.approval_requests import TRAINED, evidence, request_over
@@ -55,6 +55,15 @@ ACTS: dict[Action, Act] = {
     "erase": Act("erase", "local", "churn"),
     "start": Act("start", "local", "churn", "retrain", parameters={"model": "churn", "tier": "full"}),
 }
+WEEKLY = replace(
+    ACTS["clean_up"],
+    parameters={
+        "environment": "local", "grace_days": 30.0, "dry_run": False, "idle_hours": 24.0, "idle_endpoints": "report",
+        "order": "",
+    },
+    defaults=frozenset({"environment", "grace_days", "idle_hours", "idle_endpoints", "order"}),
+)  # fmt: skip
+"""The weekly cleanup as prefect.yaml declares it."""
 EVERY_ACTION = pytest.mark.parametrize("action", get_args(Action))
 EVERY_FORM = pytest.mark.parametrize("path", ["rollback", "acknowledge"])
 
@@ -376,9 +385,9 @@ def test_an_order_that_another_key_signed_or_nobody_does_nothing(env: World, tmp
     for signer in (load_signer(tmp_path / "own.pem"), None):
         forged = make_entry(approvals.chain_entries()[0], "action", "", body, signer)
         approvals._links[1:] = [forged]
-        with pytest.raises(Refusal, match="no pinned key has signed it"):
+        with pytest.raises(Refusal, match="no pinned key of decisions has signed"):
             use(env, ACTS["rollback"], forged.hash)
-        with pytest.raises(Refusal, match="no pinned key has signed it"):
+        with pytest.raises(Refusal, match="no pinned key of decisions has signed"):
             use(env, ACTS["rollback"], real)
 
 
@@ -419,18 +428,59 @@ def test_auto_retrain_starts_only_what_the_ledger_says_and_only_with_its_own_par
     actor = use(env, act, "alert:k1", by="automation: model.drift.detected")
     assert (actor.authenticated, actor.person) == (False, False)
     with pytest.raises(Refusal, match="used already"):
-        use(env, act, "alert:k1", used_by="flow run 2")
+        use(env, act, "alert:k1", used_by="flow run 2", by=actor.by)
 
 
 def test_schedules_start_runs_and_nothing_else_and_not_where_they_are_switched_off(env: World) -> None:
-    assert not authorize_automatic(env, ACTS["start"], "nightly schedule").authenticated
-    assert not authorize_automatic(env, ACTS["clean_up"], "").authenticated
+    assert authorize_automatic(env, ACTS["start"]) == Actor("schedule", person=False)
+    assert not authorize_automatic(env, WEEKLY).authenticated
     for action in ("rollback", "erase"):
         with pytest.raises(Refusal, match="without a person"):
-            authorize_automatic(env, ACTS[action], "nightly schedule")
+            authorize_automatic(env, ACTS[action])
     env.actions = ActionSettings(start=RunPolicy(automatic=False))
     with pytest.raises(Refusal, match="without a person"):
-        authorize_automatic(env, ACTS["start"], "nightly schedule")
+        authorize_automatic(env, ACTS["start"])
+
+
+@pytest.mark.parametrize("changed", [{"grace_days": 1.0}, {"idle_endpoints": "delete"}, {"environment": "production"}])
+def test_an_edited_schedule_removes_nothing(env: World, changed: dict[str, Any]) -> None:
+    edited = replace(WEEKLY, parameters={**WEEKLY.parameters, **changed}, defaults=WEEKLY.defaults - {*changed})
+    with pytest.raises(Refusal, match=r"no deployment in prefect\.yaml has these parameters"):
+        authorize_automatic(env, edited)
+
+
+def test_a_checkout_that_declares_no_schedule_removes_nothing(env: World, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"no deployment in prefect\.yaml has these parameters"):
+        authorize_automatic(env, WEEKLY, tmp_path)
+
+
+def test_nobody_acts_as_auto_retrain_under_the_name_of_a_person(env: World) -> None:
+    env.outbox().record_signal(
+        AlertRecord("retraining.started:k1", "churn/local/retraining.started", "retraining.started", "news", "churn",
+                    "local", "info", "ann", "it starts", NOW)
+    )  # fmt: skip
+    with pytest.raises(Refusal, match="does not act under this name"):
+        use(env, replace(ACTS["start"], parameters={"model": "churn"}), "alert:k1", by="eve@example.com")
+
+
+def test_a_retry_of_a_run_that_has_ended_does_nothing(env: World) -> None:
+    order = ordered(env, ACTS["start"])
+    use(env, ACTS["start"], order)
+    finish_order(env, order, "flow run 2", NOW)
+    assert use(env, ACTS["start"], order, days=3).authenticated, "only the run that used the order ends it"
+    finish_order(env, order, "flow run 1", NOW)
+    with pytest.raises(Refusal, match="expired"):
+        use(env, ACTS["start"], order, days=365)
+    with pytest.raises(Refusal, match="used already"):
+        use(env, ACTS["start"], order)
+
+
+def test_a_run_that_never_ended_goes_on_no_longer_than_a_request_waits(env: World) -> None:
+    order = ordered(env, ACTS["start"])
+    use(env, ACTS["start"], order)
+    assert use(env, ACTS["start"], order, days=8).authenticated
+    with pytest.raises(Refusal, match="expired"):
+        use(env, ACTS["start"], order, days=365)
 
 
 @EVERY_ACTION

@@ -6,8 +6,9 @@ from importlib import import_module
 import pytest
 from prefect import Flow
 
-from flows.options import begin_run
+from flows.options import begin_run, end_order
 from flows.stopping import stop_batch_inference_jobs, stop_training_jobs
+from tasks.shared.actions import FLOW_ACTIONS
 from tests.checkout import ROOT
 
 FLOWS = {
@@ -25,12 +26,22 @@ def test_every_flow_keeps_its_log(name: str) -> None:
 
 def test_whoever_pays_for_jobs_stops_them() -> None:
     for name in ("retrain", "experiment"):
-        assert FLOWS[name].on_cancellation_hooks == FLOWS[name].on_crashed_hooks == [stop_training_jobs]
-    assert FLOWS["batch_inference"].on_cancellation_hooks == [stop_batch_inference_jobs]
+        assert stop_training_jobs in FLOWS[name].on_cancellation_hooks
+        assert stop_training_jobs in FLOWS[name].on_crashed_hooks
+    assert stop_batch_inference_jobs in FLOWS["batch_inference"].on_cancellation_hooks
+
+
+@pytest.mark.parametrize("name", [name for name in FLOW_ACTIONS])
+def test_however_a_run_ends_its_order_ends_with_it(name: str) -> None:
+    flow = FLOWS[name]
+    for hooks in (
+        flow.on_completion_hooks, flow.on_failure_hooks, flow.on_cancellation_hooks, flow.on_crashed_hooks,
+    ):  # fmt: skip
+        assert end_order in hooks
 
 
 @pytest.mark.parametrize(
-    "hook", [begin_run, stop_batch_inference_jobs, stop_training_jobs], ids=lambda hook: str(hook.__name__)
+    "hook", [begin_run, end_order, stop_batch_inference_jobs, stop_training_jobs], ids=lambda hook: str(hook.__name__)
 )
 def test_prefect_hands_a_hook_its_arguments_by_these_names(hook: object) -> None:
     assert list(inspect.signature(hook).parameters) == ["flow", "flow_run", "state"]  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ import pytest
 
 from blocks.records.deployments import Deployment
 from ratchet.commands.runs import code_difference_note, compared, listed, repeated, variables_of_same_code
+from tasks.approval.rules.actions import Act, Actor
 from tasks.evaluation.rules.metrics import higher_is_better
+from tasks.shared.actions import sign_order
 from tasks.shared.models import TeamModel
 from tasks.shared.records import CodeProvenance
 from tasks.shared.rules.refusal import Refusal
@@ -67,6 +69,20 @@ def desk(tmp_path: Path) -> Desk:
     line = Deployment("d", "price--max", "local", "1", "m" * 64, "deploy", "serving", "ann", "", "r", NOW)
     env.effects().record_deployment(line)
     return Desk(env, tmp_path / "checkout", one, other)
+
+
+@pytest.mark.parametrize(
+    ("of", "proved"),
+    [({}, True), ({"model": "price"}, False), ({"target": "ingest"}, False), ({"action": "rollback"}, False)],
+    ids=["its own", "another model", "another flow", "another action"],
+)
+def test_a_requester_is_proved_by_an_order_of_such_a_run_alone(desk: Desk, of: dict[str, Any], proved: bool) -> None:
+    act = replace(Act("start", "local", "price--dana", "retrain"), **of)
+    dana = Actor("dana@example.com", authenticated=True, roles=("approver",))
+    order = sign_order(desk.env, act, dana, reason="a new tree", channel="gateway", now=NOW).order_id
+    desk.env.tracking().log(desk.dana, tags={"ratchet.order": order})
+    (run,) = [each for each in training_runs(desk.env, root=desk.root) if each.id == desk.dana]
+    assert run.requested_by == "dana@example.com" + ("" if proved else " (not authenticated)")
 
 
 def test_a_colleagues_runs_are_listed_with_all_that_says_what_they_are(desk: Desk) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -23,6 +22,8 @@ MAX_REF_BYTES = 1024
 
 _NOT_IN_A_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]|\.\.|//|@\{|(\A|/)\.|(\.lock|\A)(/|\Z)|[./]\Z|\A@\Z")
 """What git forbids in the name of a branch or tag (`git help check-ref-format`); surrogates are not UTF-8."""
+_ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[\w.-]{1,66}")
+_LOGIN = re.compile(r"[A-Za-z0-9_.:{}\[\]-]{2,64}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]{1,100}(/[A-Za-z0-9_.-]{1,100}){1,9}")
 
 
@@ -97,22 +98,20 @@ def split_ref(value: object, where: str) -> tuple[Literal["branch", "tag"], str]
     raise Refusal("is neither refs/heads/… nor refs/tags/…", where=where, value=shortened(value))
 
 
-def author_name(*candidates: object) -> str:
-    """Return who an account is: the first login or name and the first address, as "name <address>"; else "unknown".
+def author_name(addresses: Iterable[object], logins: Iterable[object]) -> str:
+    """Return who an account is: the first address and the first login, as "login <address>"; else "unknown".
 
-    Texts that tell no one (GitLab writes "[REDACTED]" for a private address) are left out. The result is on one line
-    and has no invisible characters.
+    Only what the host's fields for addresses and for logins hold is given: people choose other names freely, also one
+    that is another's address. What is not written as an address or a login, or tells no one (GitLab writes "[REDACTED]"
+    for a private address), is left out.
     """
-    shown = [_one_line(value) for value in candidates if isinstance(value, str)]
-    known = [name for name in shown if len(name) >= 2 and is_identified(name)]
-    name = next((each for each in known if "@" not in each), "")
-    address = next((each for each in known if "@" in each), "")
-    return f"{name[:60]} <{address}>" if name and address else address or name or "unknown"
+    address, login = _first_match(_ADDRESS, addresses), _first_match(_LOGIN, logins)
+    return f"{login} <{address}>" if login and address else address or login or "unknown"
 
 
-def _one_line(text: str) -> str:
-    shown = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
-    return " ".join(shown.split())[:120]
+def _first_match(form: re.Pattern[str], values: Iterable[object]) -> str:
+    known = (each for each in values if isinstance(each, str) and form.fullmatch(each) and is_identified(each))
+    return next(known, "")
 
 
 def changed_paths(values: Iterable[object]) -> tuple[tuple[str, ...], bool]:

@@ -4,7 +4,7 @@ Written from each host's documentation: GitHub and Gitea `push`, `pull_request`,
 merge request hooks; Bitbucket `repo:push` and `pullrequest:fulfilled`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from runtime.foreign_text import visible
@@ -22,6 +22,8 @@ from tasks.shared.rules.refusal import Refusal
 
 Sender = Literal["github", "gitlab", "bitbucket", "gitea"]
 SENDERS: Mapping[str, Sender] = {name: name for name in get_args(Sender)}
+SENDERS_WITHOUT_LOGINS: frozenset[Sender] = frozenset({"bitbucket"})
+"""Hosts whose deliveries name an account by an id alone: nickname and display name are free text."""
 PayloadResult = RefChange | NoChange
 JsonObject = Mapping[str, Any]
 
@@ -36,8 +38,8 @@ def read_payload(sender: Sender, event: str, payload: JsonObject) -> PayloadResu
         Refusal: a required part is missing or has the wrong type; the message names its key.
     """
     readers: dict[tuple[Sender, str], Callable[[JsonObject], PayloadResult]] = {
-        ("github", "push"): lambda body: _push(body, names_force=True),
-        ("gitea", "push"): lambda body: _push(body, names_force=False),
+        ("github", "push"): lambda body: _push(body, names_force=True, logins=("name",)),
+        ("gitea", "push"): lambda body: _push(body, names_force=False, logins=("login", "username")),
         ("github", "pull_request"): _pull_request,
         ("gitea", "pull_request"): _pull_request,
         ("gitlab", "Push Hook"): lambda body: _gitlab_push(body, "push"),
@@ -54,15 +56,16 @@ def read_payload(sender: Sender, event: str, payload: JsonObject) -> PayloadResu
     return reader(payload)
 
 
-def _push(body: JsonObject, *, names_force: bool) -> PayloadResult:
+def _push(body: JsonObject, *, names_force: bool, logins: Sequence[str]) -> PayloadResult:
     where = repository_name(_value_at(body, "repository", "full_name"), "repository.full_name")
     kind, ref = split_ref(body.get("ref"), "ref")
     commit, before = commit_id(body.get("after"), "after"), commit_id(body.get("before"), "before")
     if not commit:
         return NoChange("delete", f"the {kind} {visible(ref)} was deleted", where, ref)
     author = author_name(
-        *(_value_at(body, "pusher", key) for key in ("email", "name", "login", "username")),
-        _value_at(body, "sender", "login"),
+        [_value_at(body, "pusher", "email")],
+        # GitHub's `pusher.name` is the login
+        [*(_value_at(body, "pusher", key) for key in logins), _value_at(body, "sender", "login")],
     )
     if kind == "tag":
         head = _value_at(body, "head_commit", "id")  # an annotated tag is an object with its own id
@@ -80,7 +83,7 @@ def _pull_request(body: JsonObject) -> PayloadResult:
         return NoChange("pull_request", "a pull request that is not merged", where, base)
     commit = commit_id(request.get("merge_commit_sha"), "pull_request.merge_commit_sha")
     before = commit_id(_value_at(request, "base", "sha"), "pull_request.base.sha")
-    author = author_name(*(_value_at(request, "merged_by", key) for key in ("email", "login", "username")))
+    author = _account(request, "merged_by", "login", "username")
     merged = _required_commit(commit, "pull_request.merge_commit_sha")
     head = _merged_head(_value_at(request, "head", "sha"), "pull_request.head.sha")
     return RefChange("merge", where, base, merged, before, author, head=head)
@@ -95,7 +98,7 @@ def _gitlab_push(body: JsonObject, kind: Literal["push", "tag"]) -> PayloadResul
     if not after:
         return NoChange("delete", f"the {ref_kind} {visible(ref)} was deleted", where, ref)
     commit = commit_id(body.get("checkout_sha") or body.get("after"), "checkout_sha")
-    author = author_name(body.get("user_email"), body.get("user_username"), body.get("user_name"))
+    author = author_name([body.get("user_email")], [body.get("user_username")])
     if kind == "tag":
         return RefChange("tag", where, ref, _required_commit(commit, "checkout_sha"), before, author)
     paths, _ = _changed_files(body)
@@ -112,7 +115,7 @@ def _gitlab_merge(body: JsonObject) -> PayloadResult:
     key = next((name for name in keys if request.get(name)), "last_commit.id")
     head = _value_at(request, "last_commit", "id")
     commit = commit_id(request.get(key, head), f"object_attributes.{key}")
-    author = author_name(*(_value_at(body, "user", key) for key in ("email", "username", "name")))
+    author = _account(body, "user", "username")
     return RefChange(
         "merge",
         where,
@@ -142,7 +145,7 @@ def _bitbucket_push(body: JsonObject) -> PayloadResult:
     commit = commit_id(_value_at(change, "new", "target", "hash"), "push.changes[0].new.target.hash")
     old = _value_at(change, "old", "target", "hash")
     before = commit_id(old, "push.changes[0].old.target.hash") if old is not None else ""
-    author = author_name(_value_at(body, "actor", "nickname"), _value_at(body, "actor", "display_name"))
+    author = _bitbucket_account(body)
     is_push = kind == "branch"
     return RefChange(
         "push" if is_push else "tag", where, ref, _required_commit(commit, "new.target.hash"), before, author
@@ -156,10 +159,18 @@ def _bitbucket_merge(body: JsonObject) -> PayloadResult:
     )
     key = "pullrequest.merge_commit.hash"
     commit = _value_at(body, "pullrequest", "merge_commit", "hash")
-    author = author_name(_value_at(body, "actor", "nickname"), _value_at(body, "actor", "display_name"))
+    author = _bitbucket_account(body)
     if isinstance(commit, str) and len(commit) < 40:
         return NoChange("merge", "Bitbucket sends only a part of the commit id: use rules for push", where, target)
     return RefChange("merge", where, target, _required_commit(commit_id(commit, key), key), "", author)
+
+
+def _account(body: JsonObject, key: str, *logins: str) -> str:
+    return author_name([_value_at(body, key, "email")], [_value_at(body, key, login) for login in logins])
+
+
+def _bitbucket_account(body: JsonObject) -> str:
+    return author_name([], [_value_at(body, "actor", "account_id"), _value_at(body, "actor", "uuid")])
 
 
 def _changed_files(body: JsonObject) -> tuple[tuple[str, ...], bool]:

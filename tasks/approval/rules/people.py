@@ -31,7 +31,11 @@ class People:
 
     def is_identified(self, name: str) -> bool:
         """Return whether a name tells who it is, by itself or as an alias: "[REDACTED]" does so only when declared."""
-        return is_identified(name) or bool(self._exact_people(name))
+        return is_identified(name) or self.is_declared(name)
+
+    def is_declared(self, name: str) -> bool:
+        """Return whether the configuration names the person with this name."""
+        return bool(self._exact_people(name))
 
     def roles_of(self, name: str) -> frozenset[str]:
         """Return the roles of the person with this name; none for a person who is not configured."""

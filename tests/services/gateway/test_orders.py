@@ -1,63 +1,28 @@
 """Orders of the gateway: a push that the host signed starts its run in the pusher's name, and nothing else does."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from blocks.approvals.chain import record_from_entry
 from blocks.common.trust import ApprovalSettings
-from blocks.inbox.fake import FakeInbox
-from blocks.records.actions import ActionOrder, ActionSettings, RunPolicy
-from deployments.git import RepositoryCache
-from deployments.secret_store import SecretStore
-from services.gateway.dispatch import Dispatcher, MissedPush, ingest_missed_push
-from services.gateway.fake import FakeRunStarter
-from services.gateway.ingest import read_delivery
-from services.gateway.orders import DeliveryOrders
-from services.gateway.signatures import VerifiedDelivery
-from tasks.approval.rules.actions import Act
-from tasks.shared.actions import authorize
+from blocks.inbox.base import Delivery
+from blocks.records.actions import ActionSettings, RunPolicy
+from services.gateway.dispatch import MissedPush, ingest_missed_push
+from services.gateway.orders import is_sealed, seal_delivery, start_ordered_run
+from tasks.approval.rules.actions import Actor
 from tasks.shared.rules.refusal import Refusal
-from tests.fakes.environment import NOW, World
-from tests.fixtures.clocks import Clock
-from tests.fixtures.hooks import C2, hook, push, triggers
-
-PUSHER = "ada@acme.example"
-
-
-class Gateway:
-    """A gateway with the key of an environment that requires authentication."""
-
-    def __init__(self, folder: Path, **knobs: Any) -> None:
-        self.env, self.inbox, self.starter, self.clock = World.at(folder), FakeInbox(), FakeRunStarter(**knobs), Clock()
-        self.env.approval = ApprovalSettings(require_authentication=True)
-        self.dispatcher = Dispatcher(
-            self.inbox, triggers(), self.starter, RepositoryCache(folder / "mirrors"), SecretStore({}), lambda: NOW,
-            monotonic=self.clock, sign_order=DeliveryOrders(lambda: self.env, lambda: NOW),
-        )  # fmt: skip
-
-    def push(self) -> None:
-        given = hook("github", "push", push())
-        read: Any = read_delivery(triggers(), given.sender, given.raw, given.body, VerifiedDelivery(), NOW)
-        self.inbox.receive_all([read])
-
-    def orders(self) -> list[ActionOrder]:
-        links = self.env.approvals().chain_entries()
-        return [record for link in links if isinstance(record := record_from_entry(link), ActionOrder)]
-
-    def use(self, parameters: Any) -> Any:
-        given = {name: value for name, value in parameters.items() if name != "order"}
-        act = Act("start", "local", "churn", "retrain", parameters=given)
-        return authorize(self.env, act, order=parameters.get("order", ""), by=PUSHER, used_by="flow run 1", now=NOW)
+from tests.fakes.environment import NOW
+from tests.fixtures.gateway import Gateway
+from tests.fixtures.hooks import C2, GENUINE, triggers
+from tests.fixtures.ordering_gateway import PUSHER, OrderingGateway
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Gateway:
-    return Gateway(tmp_path)
+def gateway(tmp_path: Path) -> OrderingGateway:
+    return OrderingGateway(tmp_path)
 
 
-def test_a_push_that_the_host_signed_starts_its_run_in_the_name_of_the_pusher(gateway: Gateway) -> None:
+def test_a_push_that_the_host_signed_starts_its_run_in_the_name_of_the_pusher(gateway: OrderingGateway) -> None:
     gateway.push()
     assert gateway.dispatcher.run_once() == 1
     (spec,) = gateway.starter.specs.values()
@@ -69,7 +34,7 @@ def test_a_push_that_the_host_signed_starts_its_run_in_the_name_of_the_pusher(ga
         gateway.use({**spec.parameters, "tier": "full"})
 
 
-def test_a_delivery_that_a_person_processes_again_or_adds_proves_nobody(gateway: Gateway) -> None:
+def test_a_delivery_that_a_person_processes_again_or_adds_proves_nobody(gateway: OrderingGateway) -> None:
     gateway.push()
     gateway.dispatcher.run_once()
     gateway.inbox.request_reprocessing("github:d-1", "eve", NOW)
@@ -85,7 +50,7 @@ def test_a_delivery_that_a_person_processes_again_or_adds_proves_nobody(gateway:
     assert [(order.by, order.authenticated) for order in gateway.orders()] == [(PUSHER, True), ("eve", False)]
 
 
-def test_a_pusher_whom_the_policy_excludes_starts_nothing(gateway: Gateway) -> None:
+def test_a_pusher_whom_the_policy_excludes_starts_nothing(gateway: OrderingGateway) -> None:
     gateway.env.actions = ActionSettings(start=RunPolicy(excluded=(PUSHER,)))
     gateway.push()
     gateway.dispatcher.run_once()
@@ -96,7 +61,7 @@ def test_a_pusher_whom_the_policy_excludes_starts_nothing(gateway: Gateway) -> N
 
 
 def test_retries_while_prefect_is_away_sign_one_order(tmp_path: Path) -> None:
-    gateway = Gateway(tmp_path, unavailable_calls=3)
+    gateway = OrderingGateway(tmp_path, unavailable_calls=3)
     gateway.push()
     for wait in (1, 2, 4, 8):
         gateway.dispatcher.run_once()
@@ -104,7 +69,7 @@ def test_retries_while_prefect_is_away_sign_one_order(tmp_path: Path) -> None:
     assert (len(gateway.starter.specs), len(gateway.orders())) == (1, 1)
 
 
-def test_a_gateway_without_the_key_signs_nothing_and_the_run_is_refused(gateway: Gateway) -> None:
+def test_a_gateway_without_the_key_signs_nothing_and_the_run_is_refused(gateway: OrderingGateway) -> None:
     gateway.env.approval = ApprovalSettings()
     gateway.env.signing = gateway.env.signing.model_copy(update={"decisions_key": ""})
     gateway.push()
@@ -114,3 +79,29 @@ def test_a_gateway_without_the_key_signs_nothing_and_the_run_is_refused(gateway:
     gateway.env.approval = ApprovalSettings(require_authentication=True)
     with pytest.raises(Refusal, match="not authenticated"):
         gateway.use(spec.parameters)
+
+
+def test_the_order_that_a_caller_names_is_not_used(gateway: OrderingGateway) -> None:
+    gateway.env.approval = ApprovalSettings()
+    gateway.env.signing = gateway.env.signing.model_copy(update={"decisions_key": ""})
+    given, eve = {"model": "churn", "order": "of ada"}, Actor("eve@x.org", authenticated=True)
+    start_ordered_run(
+        gateway.env, gateway.starter, "retrain/retrain", given, eve, reason="the data", channel="api", now=NOW
+    )
+    (spec,) = gateway.starter.specs.values()
+    assert "order" not in spec.parameters
+
+
+def test_the_gateway_seals_what_it_verified_and_nothing_without_its_key(gateway: OrderingGateway) -> None:
+    def seal(delivery: Delivery) -> Delivery:
+        return seal_delivery(gateway.env, delivery, triggers().senders["github"].secrets)
+
+    def sealed(name: str) -> bool:
+        receiving.send(GENUINE["github"](name))
+        return is_sealed(gateway.env, receiving.inbox.delivery_status(f"github:{name}").turn.delivery)
+
+    receiving = Gateway(seal=seal)
+    assert sealed("d-1")
+    receiving = Gateway(seal=seal)
+    gateway.env.signing = gateway.env.signing.model_copy(update={"decisions_key": ""})
+    assert not sealed("d-1")

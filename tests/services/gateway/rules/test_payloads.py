@@ -98,9 +98,9 @@ def test_files_that_cannot_be_read_are_not_taken_for_all(commits: Any) -> None:
 
 
 def test_a_person_s_name_stays_on_its_line_and_hides_nothing() -> None:
-    assert author_name(None, 3, "", "x", " ada\n\u202e lovelace\x00 ") == "ada lovelace"
-    assert author_name("a" * 500) == "a" * 120
-    assert author_name() == "unknown"
+    assert author_name([None, 3, ""], ["x", "ada\n\u202e", "ada"]) == "ada"
+    assert author_name(["a" * 500 + "@x.org"], ["a" * 500]) == "unknown"
+    assert author_name([], []) == "unknown"
 
 
 PUSHERS: dict[str, tuple[Sender, str, Any, str]] = {
@@ -112,7 +112,11 @@ PUSHERS: dict[str, tuple[Sender, str, Any, str]] = {
     "gitlab, a hidden address and no login": ("gitlab", "Push Hook", gitlab_push(user_email="[REDACTED]"), "unknown"),
     "gitlab, an empty address": ("gitlab", "Push Hook", gitlab_push(user_email="", user_username="ada"), "ada"),
     "gitlab, a merge": ("gitlab", "Merge Request Hook", merge_request() | {"user": {"email": "[REDACTED]", "username": "ada"}}, "ada"),
-    "bitbucket": ("bitbucket", "repo:push", bitbucket_push(), "ada"),
+    "gitlab, a name that is another's address": ("gitlab", "Push Hook", gitlab_push(user_email="[REDACTED]", user_username="eve", user_name="max@example.com"), "eve"),
+    "gitea, a login that is an address": ("gitea", "push", push(pusher={"login": "max@example.com", "email": ""}), "unknown"),
+    "gitea, a name": ("gitea", "push", push(pusher={"login": "eve", "name": "max", "email": ""}), "eve"),
+    "bitbucket": ("bitbucket", "repo:push", bitbucket_push() | {"actor": {"account_id": "557058:c0b7", "uuid": "{1}", "nickname": "max@example.com"}}, "557058:c0b7"),
+    "bitbucket, a nickname alone": ("bitbucket", "repo:push", bitbucket_push() | {"actor": {"nickname": "ada", "display_name": "max@example.com"}}, "unknown"),
 }  # fmt: skip
 
 
