@@ -16,7 +16,7 @@ from blocks.approvals.base import Approvals
 from blocks.batch_inference.base import BatchInference
 from blocks.cloud_cleanup.base import CloudCleanup
 from blocks.common.aws.cloudwatch_logs import LogGroup
-from blocks.common.errors import NotFound, Rejected
+from blocks.common.errors import Rejected
 from blocks.common.gateway_settings import DashboardSettings, GatewaySettings
 from blocks.common.source_settings import SourceSettings
 from blocks.common.trust import ApprovalSettings, Purpose, RequiredApproval, SigningSettings
@@ -249,8 +249,8 @@ def open_environment(name: str) -> Environment:
 
     Raises:
         NoTrustFile, Rejected: as `trusted_environment` does.
-        NotFound: it is not registered with this process's Prefect server.
-        TrustDiffers: a block was changed since it was registered, or this machine has another trust file.
+        TrustDiffers: it is not registered with this process's Prefect server, a block was changed since it was
+            registered, or this machine has another trust file.
     """
     environment = trusted_environment(name)
     check_registered(environment)
@@ -263,13 +263,13 @@ def check_registered(trusted: Environment) -> None:
     The message names settings and no values, because some are passwords.
 
     Raises:
-        NotFound: the environment is not registered.
-        TrustDiffers: a setting differs, or the block of an adapter is missing or not valid.
+        TrustDiffers: the environment is not registered: somebody may have deleted its block; a setting differs, or
+            the block of an adapter is missing or not valid.
     """
     name, registered = trusted.name, _registered_blocks(trusted.name)
     if trusted.get_block_type_slug() not in registered:
         problem = f"environment {name!r} is not registered with this Prefect server"
-        raise NotFound(f"{problem}; run: python -m ratchet register {name}")
+        raise TrustDiffers(f"{problem}; run: python -m ratchet register {name}")
     if differing := [each for block in (trusted, *trusted.adapters()) for each in _differences(block, registered)]:
         raise TrustDiffers(
             f"environment {name!r} on the Prefect server is not the one of this machine's trust file: "

@@ -16,8 +16,8 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.runtime import flow_run as current_run
 
 from blocks.common.aws.cloudwatch_logs import OWN, attach
-from blocks.common.errors import NotFound
 from blocks.environment import trusted_environment
+from blocks.environment_settings import NoTrustFile
 from blocks.sources.secret_addresses import masked
 from runtime.foreign_text import log_visible_text
 from tasks.approval.rules.actions import ORDER_PARAMETER
@@ -34,7 +34,7 @@ def begin_run(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
     run goes on, and its first task refuses an environment whose blocks were changed.
     """
     log_visible_text()
-    with suppress(NotFound):  # the flow itself reports a missing environment
+    with suppress(NoTrustFile):  # the flow itself reports it
         env = trusted_environment(flow_run.parameters.get("environment", "local"))
         if env.logs is not None:
             own: dict[str, Any] = {OWN: True}

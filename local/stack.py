@@ -172,7 +172,7 @@ def running_environment(environment: str = "local", *, check_blocks: bool = True
 
     Raises:
         StackError: no stack runs.
-        NotFound: the environment is not registered.
+        TrustDiffers: the environment is not registered, or its blocks are not those of the trust file.
     """
     from blocks.environment import open_environment, trusted_environment  # imports Prefect
 

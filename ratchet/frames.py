@@ -16,7 +16,7 @@ def ingest_frame(model: str, frame: pd.DataFrame, environment: str = "local", ta
 
     Raises:
         Refusal: there is no such model or table, or the rows are refused; see `tasks.ingestion.landing.ingest_rows`.
-        NotFound: the environment is not registered.
+        TrustDiffers: the environment is not registered, or its blocks are not those of the trust file.
     """
     data = ingest_schema(load_model(model), table)
     env = open_environment(environment)

@@ -169,6 +169,7 @@ class SealedRows:
         trusted = ((purpose, keyring.lines) for purpose, keyring in sorted(keys.items()))
         verified = _VERIFIED.setdefault((self._database.address, *trusted), _Verified())
         with verified.lock:
+            heads = list(map(read_anchored_head, self._trust.heads))  # before the links: another process may add one
             last = verified.links[-1] if verified.links else None
             links = self._chain.links(last.number if last else None)
             if last and (not links or links[0] != last):
@@ -181,8 +182,8 @@ class SealedRows:
                 if isinstance(record, RowSeal):
                     verified.seals.setdefault(record.table, {}).setdefault(record.key, record.digest)
             verified.links.extend(new)
-            for file in self._trust.heads:
-                check_anchored_head(read_anchored_head(file), lambda n: next(iter(verified.links[n - 1 : n]), None))
+            for head in heads:
+                check_anchored_head(head, lambda n: next(iter(verified.links[n - 1 : n]), None))
             return verified
 
 

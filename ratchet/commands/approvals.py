@@ -13,6 +13,7 @@ import typer
 from blocks.records.approvals import ApprovalRequest, Waiver
 from local.stack import running_environment
 from ratchet.commands.group import By, Environment, Group
+from tasks.approval.rules.names import shown_name
 from tasks.shared.rules.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ def requests_text(requests: Sequence[ApprovalRequest], now: datetime) -> str:
     for request in requests:
         left = request.expires_at - now
         state = "EXPIRED" if left.total_seconds() <= 0 else f"{left.days} d {left.seconds // 3600} h left"
-        lines.append(f"{request.id:<28} by {request.requested_by:<24} {state:<12} digest {request.digest[:12]}…")
+        who = shown_name(request.requested_by, authenticated=request.requester_authenticated)
+        lines.append(f"{request.id:<28} by {who:<24} {state:<12} digest {request.digest[:12]}…")
     return "\n".join(lines) or "no approval request is open"
 
 

@@ -57,16 +57,16 @@ def verify_record(
     """Verify signatures, hashes, rows and the anchored head; exit code 1 and the first invalid row on failure."""
     from blocks.common.trust import keyring
 
+    heads = _anchored_heads(environment, head, ours=file is None)  # before the links: other processes add some
     try:
         record = _record(environment, file)
     except Corrupt as cause:
         if file is not None:
             raise
         return text_or_exit(f"INVALID: {cause}", False)
-    signing, heads = _signing_of(environment), _anchored_heads(environment, head, ours=file is None)
     trusted: TrustedKeys = {
-        "decisions": keyring(key or signing.trusted_decision_keys),
-        "records": keyring(record_key or signing.trusted_record_keys),
+        "decisions": keyring(key or _signing_of(environment).trusted_decision_keys),
+        "records": keyring(record_key or _record_keys(environment, elsewhere=file is not None and bool(key))),
     }
     fault = first_fault(record, trusted, heads)
     newest = max(heads, key=lambda each: each.number, default=None)
@@ -130,7 +130,12 @@ def _record(environment: str, file: Path | None) -> LedgerRecord:
         from blocks.approvals.rows import row_states
 
         ledger = _ledger(environment)
-        return read_ledger(ledger.approvals())._replace(rows=row_states(ledger.database()))
+        record = read_ledger(ledger.approvals())
+        while True:  # rows and links of one moment: no other process added a row in between
+            rows, before = row_states(ledger.database()), record
+            record = read_ledger(ledger.approvals())
+            if record.links == before.links:
+                return record._replace(rows=rows)
     if not file.is_file():
         raise NotFound(f"--file: there is no file {file}")
     with file.open(encoding="utf-8") as lines:
@@ -236,6 +241,16 @@ def _ledger(environment: str) -> "SqlLedger":
 
 def _signing_of(environment: str) -> "SigningSettings":
     return _trusted(environment).signing
+
+
+def _record_keys(environment: str, *, elsewhere: bool) -> Sequence[str]:
+    """Return the keys that are trusted for rows; `elsewhere`, where a file is verified by given keys, maybe none."""
+    try:
+        return _signing_of(environment).trusted_record_keys
+    except NotFound:
+        if elsewhere:
+            return ()
+        raise
 
 
 def _anchored_heads(environment: str, head: str, *, ours: bool) -> "list[ChainHead]":

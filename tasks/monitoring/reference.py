@@ -107,19 +107,24 @@ def load_reference(env: Environment, model: TeamModel, version: str) -> Referenc
 
 def _reference_tier(env: Environment, spec: ModelSpec, version: ModelVersion) -> TierData:
     facts, lake = signed_version_facts(env, spec.name, version.version), env.lake()
-    reads = resolve_reads(lake, spec.data, version.tags["ratchet.reread_as_of"])  # its digest is verified below
+    if facts.holdout_rule is None:  # under another rule the version may have been trained on its holdout
+        raise Refusal(
+            "the approved evidence of the version has no holdout rule: it is of an earlier release",
+            where=f"{spec.name} version {version.version}",
+            remedy="Retrain, and approve the new version.",
+        )
+    # evidence names the main table's snapshot; the time by which joined tables are read again is only in the tag
+    as_of = version.tags["ratchet.reread_as_of"] if spec.data.tables else facts.as_of
+    reads = resolve_reads(lake, spec.data, as_of)
     erased = any(read.erased for read in reads.tables.values())  # the other rows are still those of the version
-    if reads.digest != facts.data_digest and not erased:
+    if reads.main.id != facts.as_of or (reads.digest != facts.data_digest and not erased):
         raise Refusal(
             "the lake no longer has the reference data of the version",
             where=f"{spec.data.dataset} as of {facts.as_of}",
             value=reads.digest,
             remedy="Restore the data set, or retrain.",
         )
-    recorded = facts.holdout_rule or version.tags.get(
-        "ratchet.holdout", ""
-    )  # under another rule the version may have been trained on its holdout
-    return materialise(lake, env.engine(), reads, spec, facts.tier, env.scratch, recorded)
+    return materialise(lake, env.engine(), reads, spec, facts.tier, env.scratch, facts.holdout_rule)
 
 
 def _write_reference(env: Environment, spec: ModelSpec, version: ModelVersion, tier: TierData, place: Path) -> None:

@@ -87,9 +87,6 @@ def report_registered_settings(env: Environment, found_by: str) -> None:
     """Raise the alert that the blocks on the Prefect server are not those of the trust file, or end it.
 
     Nothing is recorded while nothing changes. `found_by` says who found the difference, such as a flow run.
-
-    Raises:
-        NotFound: the environment is not registered.
     """
     event, sentence = "environment.changed", ""
     try:

@@ -66,27 +66,33 @@ def comparable_since(env: Environment, spec: ModelSpec, version: str, challenger
     """Return the time that holdout rows must be newer than for the champion not to have trained on them.
 
     By time that is the champion's newest training row and the longer of the two gaps; the rules may differ. Otherwise
-    the rules must be the same, and the result is None: the champion was trained on none of the holdout rows.
+    the rules must be the same, and the result is None: the champion was trained on none of the holdout rows. Evidence
+    of earlier releases has no rule: its champion is bounded by the rows of its snapshot.
 
     Raises:
         Refusal: the champion may have been trained on rows of the holdout.
     """
-    found = env.tracking().version(spec.name, version)
-    if found is None:
+    if env.tracking().version(spec.name, version) is None:
         raise Refusal("the deployed version is not in the registry", value=version, remedy="Restore it, or roll back.")
     facts, rule = signed_version_facts(env, spec.name, version), parse_holdout_rule(challenger_rule)
     recorded, trained_until = facts.holdout_rule, facts.trained_until
-    if recorded is None:  # evidence of earlier releases has neither
-        recorded, trained_until = found.tags.get("ratchet.holdout"), found.tags.get("ratchet.trained_until")
     if not rule.time and recorded == challenger_rule:
         return None
-    if not rule.time or not recorded:
+    if not rule.time and recorded is None:
+        raise Refusal(
+            "the champion's approved evidence has no holdout rule, so it may have been trained on rows of the holdout",
+            where=f"version {version}",
+            remedy="It is of an earlier release: retrain with a holdout by time, which its snapshot bounds.",
+        )
+    if not rule.time:
         raise Refusal(
             "the champion was trained with another holdout rule, so it may have been trained on rows of the holdout",
             where=f"version {version}",
             value=recorded,
             remedy=f"Set holdout (now {challenger_rule}) back, or retrain the champion with it first.",
         )
+    if not recorded:
+        return _newest_row(env, spec, facts, rule.time) + rule.gap
     champion_rule = parse_holdout_rule(recorded)
     until = trained_until if champion_rule.time == rule.time else ""
     newest = datetime.fromisoformat(until) if until else _newest_row(env, spec, facts, rule.time)

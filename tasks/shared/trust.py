@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from blocks.approvals.anchor import read_anchored_head
+from blocks.approvals.base import final_decision
 from blocks.approvals.chain import decisions_of, find_first_fault, find_head_fault, read_entry, request_digest
 from blocks.common.errors import Conflict, Corrupt, PortError
 from blocks.environment import Environment
@@ -52,15 +53,16 @@ def verified_chain(env: Environment) -> tuple[ChainEntry, ...]:
         Refusal: no key is pinned; or a link was changed, is missing, or has another signature.
         Corrupt: a link cannot be read.
     """
-    trust, links = env.signing.chain_trust(), env.approvals().chain_entries()
+    trust = env.signing.chain_trust()
     if not trust.keys["decisions"]:
         raise Refusal(
             "no key is pinned whose decisions count",
             where=f"environment {env.name}, signing.trusted_decision_keys",
             remedy="Give the public key that python -m ratchet audit key prints.",
         )
-    faults = [find_first_fault(links, trust.keys)]
-    faults += [find_head_fault(links, read_anchored_head(file)) for file in trust.heads]
+    heads = list(map(read_anchored_head, trust.heads))  # before the links: another process may add one meanwhile
+    links = env.approvals().chain_entries()
+    faults = [find_first_fault(links, trust.keys), *(find_head_fault(links, head) for head in heads)]
     if (fault := next(filter(None, faults), None)) is not None:
         raise Refusal(
             f"the record of decisions is damaged: {fault.problem}",
@@ -90,17 +92,18 @@ def verified_decisions(links: tuple[ChainEntry, ...], request: ApprovalRequest) 
 def signed_version_facts(env: Environment, model: str, version: str) -> Evidence:
     """Return what was approved about a version that is or was deployed: commit, data, holdout rule, cut-off.
 
-    It comes from the sealed rows of the ledger. The registry's tags are for people: where one says otherwise, somebody
-    has changed it.
+    It comes from the request that people approved, by their verified decisions: a worker's key, which seals rows, is
+    not enough. The registry's tags are for people: where one says otherwise, somebody has changed it.
 
     Raises:
-        Refusal: the ledger has no approved evidence of the version, or a tag of the registry differs from it.
+        Refusal: the ledger has no approved evidence of the version, a tag of the registry differs from it, or the
+            record of decisions is damaged.
         Corrupt: a row of the ledger was changed.
     """
     lines, where = env.effects().deployments(model, env.name), f"{model} version {version}"
     line = next((each for each in lines if (each.version, each.status) == (version, "serving")), None)
     request = env.approvals().get_request(line.request_id) if line else None
-    if request is None or (request.model, request.version) != (model, version):
+    if request is None or not _is_approved(env, request, model, version):
         raise Refusal(
             "the ledger has no approved evidence of that version", where=where, remedy="Retrain, or roll back."
         )
@@ -121,6 +124,13 @@ def signed_version_facts(env: Environment, model: str, version: str) -> Evidence
                 remedy=f"The approved value is {value or 'none'}: restore the tag.",
             )
     return facts
+
+
+def _is_approved(env: Environment, request: ApprovalRequest, model: str, version: str) -> bool:
+    """Whether people approved this version by this request, as their verified decisions say."""
+    end = final_decision(verified_decisions(verified_chain(env), request), request.approvals)
+    same = (request.model, request.environment, request.version) == (model, env.name, version)
+    return same and end is not None and end.approved and end.digest == request.digest
 
 
 def latest_signed_time(links: tuple[ChainEntry, ...]) -> datetime | None:

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from blocks.approvals.fake import FakeApprovals
 from blocks.common.errors import Conflict, NotFound, Rejected, Unavailable
 from blocks.database.ledger import Ledger, SqlLedger
 from blocks.records.approvals import ErasureRecord, RefusedAttempt, Waiver
+from runtime.keys import Signer
 from tests.fixtures.decisions import DECISION, NOW, REQUEST
 from tests.fixtures.ledgers import again, database, ledger, postgres
-from tests.fixtures.signing_keys import SIGNER, TRUST
+from tests.fixtures.signing_keys import SIGNER, TRUST, signing_in
 from tests.processes import in_processes
 
 __all__ = ["database", "ledger", "postgres"]  # fixtures
@@ -164,19 +166,24 @@ def test_of_sixteen_threads_deciding_at_once_one_is_recorded(approvals: Approval
     assert len(approvals.chain_entries("churn-7")) == 1
 
 
-def attempt(approvals: Approvals, person: str) -> str:
+def attempt(approvals: Approvals, person: str, signer: Signer = SIGNER) -> str:
     try:
-        return approvals.record_decision(replace(DECISION, by=person, approved=person[-1] in "13579"), SIGNER).by
+        return approvals.record_decision(replace(DECISION, by=person, approved=person[-1] in "13579"), signer).by
     except Conflict:
         return "conflict"
 
 
 @pytest.mark.slow  # each process imports its modules again
-def test_of_four_processes_deciding_at_once_one_is_recorded(database: SqlLedger) -> None:
-    database.approvals(TRUST).add_request(REQUEST)
-    url = database.url
-    outcomes = in_processes(4, lambda n: attempt(SqlLedger(url=url).approvals(TRUST), f"person-{n}"))
-    recorded = database.approvals(TRUST).final_decision("churn-7")
+def test_of_four_processes_deciding_at_once_one_is_recorded(database: SqlLedger, tmp_path: Path) -> None:
+    keys, url = signing_in(tmp_path), database.url  # keys in files: a key in memory goes into no other process
+    approvals = database.approvals(keys.chain_trust())
+    approvals.add_request(REQUEST)
+
+    def decide(number: int) -> str:
+        return attempt(SqlLedger(url=url).approvals(keys.chain_trust()), f"person-{number}", keys.signer("decisions"))
+
+    outcomes = in_processes(4, decide)
+    recorded = approvals.final_decision("churn-7")
     assert recorded is not None
     assert sorted(outcomes) == sorted([recorded.by] + ["conflict"] * 3)
 

@@ -15,7 +15,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, text
+from sqlalchemy import Boolean, Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from blocks.approvals.chain import TrustedKeys, find_first_fault
@@ -107,6 +107,11 @@ def test_a_new_ledger_has_the_tables_that_the_program_queries(database: SqlLedge
 
 def test_the_revision_of_this_program_is_the_last_that_it_ships() -> None:
     assert ScriptDirectory.from_config(revisions()).get_current_head() == HEAD
+
+
+def test_every_yes_or_no_is_checked_when_it_is_read() -> None:
+    bare = [str(each) for table in METADATA.sorted_tables for each in table.columns if type(each.type) is Boolean]
+    assert bare == [], "give the column the type Flag: SQLite stores any number in a Boolean"
 
 
 def test_a_ledger_of_an_earlier_revision_is_upgraded_with_all_its_rows(older: SqlLedger) -> None:

@@ -8,12 +8,14 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Column, Double, Integer, Table, insert
 
+from blocks.approvals import rows
 from blocks.approvals.chain import CHAIN_KINDS, ChainRecord, entry_hash, make_entry, record_to_json
 from blocks.approvals.rows import row_states
 from blocks.common.errors import Corrupt, Rejected
@@ -21,16 +23,22 @@ from blocks.common.trust import SigningSettings
 from blocks.database.ledger import SqlLedger
 from blocks.database.tables import CHAIN_ENTRIES, DEPLOYMENTS, REQUESTS, SEALED_TABLES, Flag, Json, UtcTimestamp
 from blocks.endpoints.base import GoldenExample
+from blocks.environment_settings import TRUST_VARIABLE
+from blocks.records.actions import ActionOrder
 from blocks.records.approvals import ChainEntry, Decision, ErasureRecord, RefusedAttempt, Waiver
 from ratchet.commands.audit import first_fault, read_ledger
+from tasks.approval.rules.evidence import parse_evidence
 from tasks.release.deployment import golden_json, recorded_golden
+from tasks.shared import trust
 from tasks.shared.champion import champion_version
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.trust import signed_version_facts, verified_chain
 from tests.fakes.environment import NOW, World, approve, release
+from tests.fixtures.approval_requests import request_over
 from tests.fixtures.command_line import ratchet
 from tests.fixtures.deployments import COMPARISON
 from tests.fixtures.ledgers import database, postgres
+from tests.fixtures.trust_files import trust_local
 
 __all__ = ["database", "postgres"]  # fixtures
 
@@ -81,18 +89,19 @@ class Copies:
     def edited(self, *statements: str) -> World:
         """Return an environment whose ledger is an edited copy, and set the variables by which the audit finds it."""
         self.count += 1
-        folder = self.folder / str(self.count)
+        folder = self.folder / str(self.count) / "state"
         shutil.copytree(self.original, folder)
         with sqlite3.connect(folder / "ledger.db") as connection:
-            for table in (*SEALED_TABLES, CHAIN_ENTRIES):  # without triggers and constraints
+            for table in (*SEALED_TABLES, CHAIN_ENTRIES) if statements else ():  # without triggers and constraints
                 connection.execute(f"CREATE TABLE free AS SELECT * FROM {table}")
                 connection.execute(f"DROP TABLE {table}")
                 connection.execute(f"ALTER TABLE free RENAME TO {table}")
             for statement in statements:
                 connection.execute(statement)
         connection.close()
-        self.patch.setenv("RATCHET_STATE", str(folder))
-        return world(folder)
+        env = world(folder)
+        trust_local(folder.parent, self.patch, env.signing)
+        return env
 
 
 @pytest.fixture
@@ -215,7 +224,7 @@ def forged(env: World, kind: Any, body: str, request_id: str = "") -> None:
     """Add a link that the workers' key has signed."""
     links = env.approvals().chain_entries()
     link = make_entry(links[-1], kind, request_id, body, env.signing.signer("records"))
-    ledger = env._ledger()
+    ledger = env.ledger()
     assert isinstance(ledger, SqlLedger)
     ledger.database().write(lambda connection: connection.execute(insert(CHAIN_ENTRIES), asdict(link)))
 
@@ -224,6 +233,7 @@ RECORDS: dict[str, ChainRecord] = {
     "decision": Decision("price-1", "d", True, "eve", "", "terminal", NOW),
     "waiver": WAIVER,
     "erasure": ErasureRecord("price", "local", "done", "eve", "", "terminal", NOW),
+    "action": ActionOrder("rollback", "local", "price", "1", (), "eve", "", "terminal", NOW, NOW + timedelta(days=1)),
     "refusal": RefusedAttempt("price-1", "decide", "eve", "terminal", "", NOW),
 }
 
@@ -286,3 +296,72 @@ def test_a_link_with_a_mended_hash_is_not_signed(copies: Copies) -> None:
         f"UPDATE ratchet_decision_chain SET body = '{body}', hash = '{mended}' WHERE number = {link.number}"
     )
     refused(env, "mended", "pinned key of records")
+
+
+def add_link(env: World) -> None:
+    env.approvals().record_waiver(WAIVER, env.signing.signer("decisions"))
+
+
+def add_row(env: World) -> None:
+    env.approvals().add_request(replace(env.approvals().get_request("waiting"), id="meanwhile"))
+
+
+READERS: dict[str, tuple[Any, str, Callable[[World], object], Callable[[World], object]]] = {
+    "a row": (rows, "find_first_fault", add_link, lambda env: env.effects().deployments("price", "local")),
+    "the decisions": (trust, "find_first_fault", add_link, verified_chain),
+    "the audit, a link": (rows, "row_states", add_link, lambda env: ratchet("audit", "verify")),
+    "the audit, a row": (rows, "row_states", add_row, lambda env: ratchet("audit", "verify")),
+}
+"""What reads, the function in the middle of it, and what another process commits then."""
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_what_another_process_adds_meanwhile_is_no_damage(
+    copies: Copies, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    env, (module, name, add, read) = copies.edited(), READERS[reader]
+    interrupted, added = getattr(module, name), list[object]()
+
+    def interrupting(*given: Any, **more: Any) -> Any:
+        found = interrupted(*given, **more)
+        if not added:
+            added.append(add)
+            add(env)
+        return found
+
+    monkeypatch.setattr(module, name, interrupting)
+    said = read(env)
+    assert added and getattr(said, "exit_code", 0) == 0, said
+
+
+def test_rows_sealed_by_the_key_of_the_workers_approve_nothing(copies: Copies) -> None:
+    env = copies.edited()
+    shown = replace(parse_evidence(env.approvals().get_request("price-2").evidence), version="3", commit="e" * 40)
+    request = env.approvals().add_request(request_over(shown))
+    line = env.effects().deployments("price", "local")[0]
+    env.effects().record_deployment(replace(line, id="mine", version="3", request_id=request.id))
+    with pytest.raises(Refusal, match="no approved evidence of that version"):
+        signed_version_facts(env, "price", "3")
+    elsewhere = replace(env.approvals().get_request("price-2"), id="elsewhere", environment="production")
+    env.approvals().add_request(elsewhere)
+    signer = env.signing.signer("decisions")
+    env.approvals().record_decision(
+        Decision("elsewhere", elsewhere.digest, True, "max@example.com", "", "page", NOW), signer
+    )
+    env.effects().record_deployment(replace(line, id="newest", version="2", request_id="elsewhere"))
+    with pytest.raises(Refusal, match="no approved evidence of that version"):
+        signed_version_facts(env, "price", "2")
+
+
+def test_an_exported_record_is_verified_on_a_machine_without_a_trust_file(
+    copies: Copies, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    env, file = copies.edited(), tmp_path / "record.jsonl"
+    file.write_text(ratchet("audit", "export").stdout)
+    monkeypatch.setenv(TRUST_VARIABLE, str(tmp_path / "nothing"))
+    monkeypatch.setenv("RATCHET_STATE", str(tmp_path / "nothing"))
+    given = ["audit", "verify", "--file", str(file), "--key", *env.signing.trusted_decision_keys]
+    said = ratchet(*given, "--record-key", *env.signing.trusted_record_keys)
+    assert said.exit_code == 0 and said.stdout.startswith("valid: "), said.stdout + said.stderr
+    without = ratchet(*given)
+    assert without.exit_code == 1 and "no pinned key of records has signed it" in without.stdout

@@ -2,14 +2,20 @@
 
 import inspect
 from importlib import import_module
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from prefect import Flow
+from prefect.client.schemas import FlowRun
+from prefect.states import Running
 
 from flows.options import begin_run, end_order
 from flows.stopping import stop_batch_inference_jobs, stop_training_jobs
+from tasks.notification.delivery import open_causes
 from tasks.shared.actions import FLOW_ACTIONS
 from tests.checkout import ROOT
+from tests.fakes.environment import NOW, World
 
 FLOWS = {
     found.name: found
@@ -45,3 +51,12 @@ def test_however_a_run_ends_its_order_ends_with_it(name: str) -> None:
 )
 def test_prefect_hands_a_hook_its_arguments_by_these_names(hook: object) -> None:
     assert list(inspect.signature(hook).parameters) == ["flow", "flow_run", "state"]  # type: ignore[arg-type]
+
+
+def test_a_deleted_environment_block_is_an_alert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = World.at(tmp_path)
+    monkeypatch.setattr("blocks.environment._registered_blocks", lambda name: {})  # the server's answer
+    monkeypatch.setattr("flows.options.trusted_environment", lambda name: env)
+    monkeypatch.setattr("flows.options.log_visible_text", lambda: None)
+    begin_run(FLOWS["retrain"], FlowRun(flow_id=uuid4()), Running())
+    assert open_causes(env.outbox(), NOW) == ("local/environment.changed",)

@@ -60,9 +60,11 @@ def test_an_empty_list_says_that_nothing_waits() -> None:
 
 def test_the_list_has_a_line_each_with_requester_time_left_and_digest() -> None:
     first, second = requests_text([ONE, OTHER], NOW).splitlines()
-    for part in ("churn-2", "by dana@example.com", "2 d 3 h left", "digest 0123456789ab…"):
+    for part in ("churn-2", "by dana@example.com (not authenticated)", "2 d 3 h left", "digest 0123456789ab…"):
         assert part in first
     assert second.startswith("price-1")
+    proved = requests_text([replace(ONE, requester_authenticated=True)], NOW)
+    assert "not authenticated" not in proved
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The ledger's schema, revision by revision; Alembic brings a database up to the revision of this program.
 
-To change the schema: change `blocks.database.tables`, and add `versions/r0005_<what>.py` beside the last one, with
+To change the schema: change `blocks.database.tables`, and add `versions/r0006_<what>.py` beside the last one, with
 `revision`, `down_revision` and `upgrade`; then set `HEAD`. A released revision is never edited. It may add tables,
 columns with a default, and indexes; it may not rebuild a table (Alembic's batch mode), because rows are never moved or
 rewritten. There is no downgrade: restore a ledger from a backup.

@@ -101,9 +101,12 @@ def test_a_champion_that_says_nothing_of_its_holdout_is_refused(env: World) -> N
     tracking.log_model(run.id, {"rooms": 1.0})
     tracking.register(SPEC.name, run.id, key="by hand", tags={})
     release(env, "1", "m")
-    for rule in ("0.2", BY_TIME):
-        with pytest.raises(Refusal, match="another holdout rule"):
-            comparable_since(env, SPEC, "1", rule)
+    for edited in ({}, {"ratchet.holdout": "0.2", "ratchet.trained_until": "2020-01-01T00:00:00+00:00"}):
+        env.tracking().tag_version(SPEC.name, "1", edited)
+        with pytest.raises(Refusal, match="(?s)no holdout rule.*retrain"):
+            comparable_since(env, SPEC, "1", "0.2")
+        with pytest.raises(Refusal, match="unknown until when"):
+            comparable_since(env, SPEC, "1", BY_TIME)
 
 
 def test_a_champion_that_is_not_in_the_registry_is_refused_with_what_to_do(env: World) -> None:
