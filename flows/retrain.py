@@ -23,6 +23,7 @@ from flows.parameters import (
     TriggerReason,
 )
 from flows.stopping import stop_training_jobs
+from tasks.approval.rules.actions import Actor
 from tasks.approval.tasks import request_approval
 from tasks.dashboard.tasks import update_dashboard
 from tasks.evaluation.tasks import evaluate
@@ -35,7 +36,7 @@ from tasks.shared.models import load_model
 from tasks.shared.records import DeploymentResult, EvaluationResult, PendingApproval, TrainingResult
 from tasks.shared.rules.promotion import is_promotable_tier, may_be_promoted
 from tasks.shared.rules.run_outcomes import Outcome, metric_text, outcome_words, run_name, versioned
-from tasks.shared.waivers import all_gates_waived
+from tasks.shared.waivers import valid_waivers
 from tasks.training.tasks import backtest, estimate_cost, train
 from tasks.validation.tasks import validate
 
@@ -80,7 +81,8 @@ def retrain(
         )
         training_result = train(model, data, cost_estimate, parameters or {}, environment)
         evaluation_result = evaluate(model, data, training_result, environment)
-        if is_promotable_tier(tier) and not passed_or_waived(model, tier, evaluation_result, requester.by, environment):
+        if is_promotable_tier(tier) and not passed_or_waived(
+                model, tier, training_result, evaluation_result, requester, environment):  # fmt: skip
             return end_not_promoted(model, training_result, evaluation_result, environment)
         if terms.backtests:
             backtest(model, data, cost_estimate, training_result, evaluation_result, environment)
@@ -103,14 +105,19 @@ def retrain(
 
 
 def passed_or_waived(
-    model: str, tier: str, evaluation_result: EvaluationResult, requested_by: str, environment: str
+    model: str,
+    tier: str,
+    training_result: TrainingResult,
+    evaluation_result: EvaluationResult,
+    requester: Actor,
+    environment: str,
 ) -> bool:
     """Whether the challenger may be promoted: it passed, or waivers stand now for every gate that did not open."""
     if may_be_promoted(tier, evaluation_result.verdict):
         return True
     env, spec = open_environment(environment), load_model(model).spec
-    waived = all_gates_waived(env, spec, evaluation_result, requested_by, datetime.now(UTC))
-    return may_be_promoted(tier, evaluation_result.verdict, waived=waived)
+    waivers = valid_waivers(env, spec, training_result, evaluation_result, requester, datetime.now(UTC))
+    return may_be_promoted(tier, evaluation_result.verdict, waived=bool(waivers))
 
 
 def notify_decision(model: str, pending_approval: PendingApproval, decision: Decision | None, environment: str) -> str:

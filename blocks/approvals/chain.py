@@ -1,7 +1,8 @@
 """The chain: each link has the hash of the previous link, and the signature of its recorder.
 
 It holds decisions of people, and the digest of each row of the ledger that decides (`blocks.approvals.rows`). A key
-signs the kinds of its own purpose alone: the key of the workers cannot sign a decision.
+signs the kinds of its own purpose alone: the key of the workers cannot sign a decision. Only the record of an erasure
+may be signed by either.
 
 A link's hash is the SHA-256 of the JSON list `[FORM, number, kind, request_id, body, previous, key_id]`, without
 spaces, in UTF-8; the signature is over `FORM + "\\n" + hash`. Anyone can verify both without this program. Only a
@@ -44,20 +45,20 @@ TrustedKeys = Mapping[KeyPurpose, Keyring]
 
 @dataclass(frozen=True)
 class ChainKind:
-    """A kind of link: the class of its record, and the purpose of the keys that may sign it."""
+    """A kind of link: the class of its record, and the purposes of the keys that may sign it."""
 
     record: type[ChainRecord]
-    purpose: KeyPurpose
+    purposes: tuple[KeyPurpose, ...]
     may_be_unsigned: bool = False
 
 
 CHAIN_KINDS: Mapping[ChainEntryKind, ChainKind] = {
-    "decision": ChainKind(Decision, "decisions"),
-    "waiver": ChainKind(Waiver, "decisions"),
-    "refusal": ChainKind(RefusedAttempt, "decisions", may_be_unsigned=True),
-    "erasure": ChainKind(ErasureRecord, "decisions"),
-    "action": ChainKind(ActionOrder, "decisions"),
-    "record": ChainKind(RowSeal, "records"),
+    "decision": ChainKind(Decision, ("decisions",)),
+    "waiver": ChainKind(Waiver, ("decisions",)),
+    "refusal": ChainKind(RefusedAttempt, ("decisions",), may_be_unsigned=True),
+    "erasure": ChainKind(ErasureRecord, ("decisions", "records")),  # it permits nothing; workers reach the lake
+    "action": ChainKind(ActionOrder, ("decisions",)),
+    "record": ChainKind(RowSeal, ("records",)),
 }
 """Every kind of link."""
 
@@ -243,19 +244,19 @@ def _signature_problem(link: ChainEntry, keys: TrustedKeys) -> str:
     kind = CHAIN_KINDS[link.kind]
     if is_signed_by_pinned_key(link, keys) or (kind.may_be_unsigned and not link.key_id):
         return ""
-    return f"no pinned key of {kind.purpose} has signed it (key {link.key_id or 'none'})"
+    return f"no pinned key of {' or '.join(kind.purposes)} has signed it (key {link.key_id or 'none'})"
 
 
 def is_signed_by_pinned_key(link: ChainEntry, keys: TrustedKeys) -> bool:
     """Return whether a key that is trusted for the link's kind has signed it."""
     kind = CHAIN_KINDS.get(link.kind)
-    trusted = keys.get(kind.purpose) if kind else None
+    trusted = [keys[purpose] for purpose in (kind.purposes if kind else ()) if purpose in keys]
     try:
         signature = bytes.fromhex(link.signature)
     except ValueError:
         return False
     exact = signature.hex() == link.signature  # capitals would be the same bytes in another row
-    return exact and trusted is not None and trusted.verifies(link.key_id, signature, signed_bytes(link.hash))
+    return exact and any(each.verifies(link.key_id, signature, signed_bytes(link.hash)) for each in trusted)
 
 
 def _request_problem(link: ChainEntry, requests: Mapping[str, ApprovalRequest] | None) -> str:

@@ -194,7 +194,7 @@ def erase(
     def ingest_log(spec: "ModelSpec") -> object:
         return ingest_log_segments(env.endpoint(), env.lake(), env.tracking(), spec)
 
-    actor = Actor(by) if dry_run else authorize_erasure(env, specs[0].name, order, by, now)
+    actor = Actor(by) if dry_run else authorize_erasure(env, specs, key, order, by, reason, now)
     done = erase_entity(env, specs, key, owners, ingest_log, actor=actor, reason=reason, now=now, dry_run=dry_run)
     return erasure_text(done.changes, done.copies, done.left, dry_run=dry_run)
 

@@ -9,6 +9,7 @@ from blocks.environment import Environment
 from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision
 from blocks.records.identity import may_be_same_person
 from tasks.approval.review_attachments import store_review_attachments
+from tasks.approval.rules.actions import Actor
 from tasks.approval.rules.approval import check_clock, check_decider
 from tasks.approval.rules.evidence import (
     Evidence,
@@ -20,7 +21,6 @@ from tasks.approval.rules.evidence import (
 from tasks.approval.rules.people import People
 from tasks.approval.rules.policy import check_requester
 from tasks.shared.alerts import emit_alert
-from tasks.shared.code import unapproved_authors
 from tasks.shared.models import TeamModel
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult, ValidationResult
 from tasks.shared.rules.refusal import Refusal
@@ -30,9 +30,8 @@ from tasks.shared.trust import (
     environment_people,
     latest_signed_time,
     record_refusals,
-    signed_version_facts,
 )
-from tasks.shared.waivers import valid_waivers
+from tasks.shared.waivers import challenger_authors, valid_waivers
 
 
 def approval_link(env: Environment, request_id: str) -> str:
@@ -94,7 +93,7 @@ def gather_evidence(
     validation_result: ValidationResult,
     training_result: TrainingResult,
     evaluation_result: EvaluationResult,
-    requested_by: str,
+    requester: Actor,
     trigger_reason: str,
     now: datetime,
 ) -> Evidence:
@@ -104,8 +103,7 @@ def gather_evidence(
         Refusal: the record of decisions is damaged, so no waiver can be trusted.
     """
     results = (validation_result, training_result, evaluation_result)
-    failed_gates = evaluation_result.failed_gates
-    waivers = valid_waivers(env, team_model.spec, failed_gates, requested_by, now) if failed_gates else ()
+    waivers = valid_waivers(env, team_model.spec, training_result, evaluation_result, requester, now)
     attachments_digest = store_review_attachments(env, team_model, data, *results)
     return build_evidence(team_model.spec.name, env.name, data, *results, waivers, trigger_reason, attachments_digest)
 
@@ -130,8 +128,6 @@ def submit_request(
     spec, digest = team_model.spec, evidence_digest(evidence)
     policy = approval_policy(env, spec)
     check_requester(policy, requested_by, authenticated=authenticated)
-    champion = evidence.champion_version
-    champion_commit = signed_version_facts(env, spec.name, champion).commit if champion else ""
     return env.approvals().add_request(
         ApprovalRequest(
             id=f"{spec.name}-{evidence.version}-{digest[:8]}",
@@ -146,8 +142,8 @@ def submit_request(
             flow_run_id=flow_run_id,
             approvers=policy.approvers,
             four_eyes=policy.four_eyes,
-            authors=unapproved_authors(
-                spec.name, champion_commit, commit=evidence.commit, has_patch=bool(evidence.patch_digest)
+            authors=challenger_authors(
+                env, spec.name, evidence.champion_version, evidence.commit, evidence.patch_digest
             ),
             approvals=policy.approvals_of(requester_authenticated=authenticated),
             roles=policy.roles,

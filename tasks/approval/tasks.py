@@ -7,6 +7,7 @@ from prefect.runtime import flow_run
 
 from blocks.environment import open_environment
 from tasks.approval.requests import announce_request, gather_evidence, submit_request
+from tasks.approval.rules.actions import Actor
 from tasks.approval.rules.names import shown_name
 from tasks.approval.rules.request_page import request_markdown
 from tasks.shared.models import load_model
@@ -34,13 +35,13 @@ def request_approval(
     """
     env, team_model, now = open_environment(environment), load_model(model), datetime.now(UTC)
     evidence = gather_evidence(
-        env, team_model, data, validation_result, training_result, evaluation_result, requested_by, trigger_reason, now
-    )
+        env, team_model, data, validation_result, training_result, evaluation_result,
+        Actor(requested_by, requester_authenticated), trigger_reason, now)  # fmt: skip
     request = submit_request(
         env, team_model, evidence, requested_by, str(flow_run.id or ""), now, authenticated=requester_authenticated
     )
-    requester = shown_name(requested_by, authenticated=request.requester_authenticated)
-    markdown = request_markdown(evidence, requested_by=requester, expires_at=request.expires_at, digest=request.digest)
+    shown = shown_name(requested_by, authenticated=request.requester_authenticated)
+    markdown = request_markdown(evidence, requested_by=shown, expires_at=request.expires_at, digest=request.digest)
     create_markdown_artifact(key="approval-request", markdown=markdown, description=f"Approve {request.id}?")
     with only_reports("the alert that a request waits"):
         announce_request(env, request, trigger_reason)

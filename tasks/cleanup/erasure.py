@@ -14,6 +14,7 @@ from uuid import uuid4
 from blocks.environment import Environment
 from blocks.lake.base import ErasedRows
 from blocks.records.approvals import ErasureRecord
+from runtime.keys import Signer
 from tasks.approval.rules.actions import Act, Actor
 from tasks.approval.rules.names import check_person_name, check_reason
 from tasks.cleanup.garbage import ArtifactOwners
@@ -23,6 +24,7 @@ from tasks.shared.models import load_model, model_names, model_with_namespaces
 from tasks.shared.rules.model.namespaces import base_name
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
+from tasks.shared.trust import decision_signer
 
 COPY_KINDS = ("tier", "attempt", "training-input", "batch-inference")
 """The kinds of artifacts that hold rows of the lake and can be made again (`blocks.records.collectable`)."""
@@ -68,7 +70,7 @@ def erase_entity(
     Raises:
         Refusal: key, requester or reason is empty or has control characters, or the reason contains a form of the key,
             which would stay; or the key is no text.
-        Rejected: no key on this machine signs decisions.
+        Rejected: no key on this machine signs the record of an erasure.
     """
     _check_request(key, actor.by, reason)
     requested_by = actor.shown
@@ -89,13 +91,27 @@ def erase_entity(
     return ErasureResult(changes, copies, (*_left(specs), *kept, *_unpublished(changes)))
 
 
-def authorize_erasure(env: Environment, model: str, order: str, by: str, now: datetime) -> Actor:
+def authorize_erasure(
+    env: Environment, specs: Sequence[ModelSpec], key: str, order: str, by: str, reason: str, now: datetime
+) -> Actor:
     """Return who erases, after checking the order and the policy. An order permits one erasure, whoever it is about.
 
-    The order does not name the entity: the chain keeps no key. Raises Refusal.
+    The order does not name the entity: the chain keeps no key. What would stop the erasure is found before the order
+    is used up. Names must be proved where that holds for any of the models.
+
+    Raises:
+        Refusal: the order or the policy does not permit it, or `erase_entity` would refuse it.
+        Rejected: no key on this machine signs the record of an erasure, or the use of the order.
     """
-    act = Act("erase", env.name, model)
+    _check_request(key, by, reason)
+    _signer(env)
+    act = Act("erase", env.name, specs[0].name, also=tuple(each.name for each in specs[1:]))
     return authorize(env, act, order=order, by=by, used_by=f"erasure {uuid4()}", now=now)
+
+
+def _signer(env: Environment) -> Signer:
+    """Return the signer of an erasure's record: of decisions, or on a worker's machine of records. Raises Rejected."""
+    return decision_signer(env) or env.signing.signer("records")
 
 
 def _check_request(key: str, requested_by: str, reason: str) -> None:
@@ -120,7 +136,7 @@ def _record(
     changed = tuple((each.dataset, each.rows, each.digest_before, each.digest_after) for each in changes if each.rows)
     channel = f"terminal, order {actor.order_id}" if actor.order_id else "terminal"
     record = ErasureRecord(model, env.name, status, actor.shown, reason, channel, now, changed)
-    env.approvals().record_erasure(record, env.signing.signer("decisions"))
+    env.approvals().record_erasure(record, _signer(env))
 
 
 def _remove_copies(env: Environment, owners: ArtifactOwners, names: list[str]) -> tuple[int, list[str]]:

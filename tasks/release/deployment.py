@@ -159,9 +159,7 @@ def verify_approval(
             remedy="Retrain on the full tier.",
         )
     if evidence.verdict != "pass":
-        check_waivers_valid(
-            env, links, evidence.failed_gates, evidence.waivers, request.model, request.requested_by, now
-        )
+        check_waivers_valid(env, links, evidence.failed_gates, evidence.waivers, request, now)
     return evidence
 
 

@@ -3,6 +3,8 @@
 from blocks.environment import Environment
 from blocks.records.deployments import Deployment
 from blocks.tracking.base import CHAMPION_ALIAS, PROMOTED_TAG
+from tasks.approval.rules.actions import Act
+from tasks.shared.actions import authenticated_way, refuses_unproved
 from tasks.shared.alerts import emit_alert
 from tasks.shared.champion import champion_version
 from tasks.shared.reports import only_reports
@@ -12,10 +14,6 @@ def report_deployment(env: Environment, deployment: Deployment, url: str) -> str
     """Make the registry agree with the ledger, and emit the alert; return why the registry does not agree, or ""."""
     problem = update_registry(env, deployment.model)
     done = f"Version {deployment.version} is deployed at {url}, approved by {deployment.by}: {deployment.reason}"
-    rollback_command = (
-        f"prefect deployment run rollback/rollback -p model={deployment.model} -p requested_by=you "
-        f'-p reason="why" -p environment={env.name}'
-    )
     with only_reports("the alert of the deployment"):
         emit_alert(
             env,
@@ -23,9 +21,19 @@ def report_deployment(env: Environment, deployment: Deployment, url: str) -> str
             model=deployment.model,
             alert_record_key=f"release:{deployment.id}",
             sentence=done,
-            links={"roll back": rollback_command},
+            links={"roll back": way_to_roll_back(env, deployment.model)},
         )
     return problem
+
+
+def way_to_roll_back(env: Environment, model: str) -> str:
+    """Return the command that rolls a model back; where names must be proved, where a person signs in to do it."""
+    if refuses_unproved(env, Act("rollback", env.name, model)):
+        return f"{env.gateway.address}/actions" if env.gateway.address else authenticated_way(env)
+    return (
+        f"prefect deployment run rollback/rollback -p model={model} -p requested_by=you "
+        f'-p reason="why" -p environment={env.name}'
+    )
 
 
 def update_registry(env: Environment, model: str) -> str:

@@ -65,11 +65,22 @@ def authenticated_way(env: Environment) -> str:
     return "Sign in at the gateway's page /actions, or use a personal token there (docs/actions.md)."
 
 
+def refuses_unproved(env: Environment, act: Act) -> bool:
+    """Return whether an act is refused when nobody proved who does it.
+
+    Where the policy of the action does not say, it is if that holds for any model that the act touches.
+    """
+    if (choice := env.actions.policy(act.action).unauthenticated) is not None:
+        return choice == "refuse"
+    touched = [act.model, *act.also, *(() if act.model else env.approval.models)]
+    return any(environment_policy(env, each).require_authentication for each in touched)
+
+
 def check_policy(env: Environment, act: Act, actor: Actor) -> None:
     """Refuse an act that the environment's policy does not allow this person, recording nothing."""
     check_permitted(
         act, actor, env.actions.policy(act.action), environment_people(env),
-        strict=environment_policy(env, act.model).require_authentication, way=authenticated_way(env),
+        strict=refuses_unproved(env, act), way=authenticated_way(env),
     )  # fmt: skip
 
 

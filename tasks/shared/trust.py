@@ -10,7 +10,7 @@ from blocks.approvals.base import final_decision
 from blocks.approvals.chain import decisions_of, find_first_fault, find_head_fault, read_entry, request_digest
 from blocks.common.errors import Conflict, Corrupt, PortError
 from blocks.environment import Environment
-from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision, RefusedAttempt, RowSeal
+from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision, ErasureRecord, RefusedAttempt, RowSeal
 from runtime.keys import Signer
 from tasks.approval.rules.evidence import Evidence, parse_evidence
 from tasks.approval.rules.people import People
@@ -134,9 +134,12 @@ def _is_approved(env: Environment, request: ApprovalRequest, model: str, version
 
 
 def latest_signed_time(links: tuple[ChainEntry, ...]) -> datetime | None:
-    """Return the newest time of a signed link: an unsigned row with a future time would block all later decisions."""
+    """Return the newest time of a link that only the key of decisions signs.
+
+    An unsigned row, or one of a worker, with a future time would block all later decisions.
+    """
     records = (read_entry(link) for link in links if link.key_id)
-    return max((record.at for record in records if not isinstance(record, RowSeal)), default=None)
+    return max((record.at for record in records if not isinstance(record, RowSeal | ErasureRecord)), default=None)
 
 
 def decision_signer(env: Environment) -> Signer | None:

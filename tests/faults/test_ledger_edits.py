@@ -238,7 +238,7 @@ RECORDS: dict[str, ChainRecord] = {
 }
 
 
-@pytest.mark.parametrize("kind", [kind for kind, each in CHAIN_KINDS.items() if each.purpose == "decisions"])
+@pytest.mark.parametrize("kind", [kind for kind, each in CHAIN_KINDS.items() if each.purposes == ("decisions",)])
 def test_the_key_of_the_workers_signs_no_decision_of_people(copies: Copies, kind: str) -> None:
     env, record = copies.edited(), RECORDS[kind]
     forged(env, kind, record_to_json(record), getattr(record, "request_id", ""))

@@ -16,21 +16,28 @@ import pytest
 
 from blocks.approvals.chain import make_entry, record_from_entry, record_to_json, request_digest
 from blocks.approvals.fake import FakeApprovals
-from blocks.common.trust import ApprovalSettings
+from blocks.common.errors import Rejected
+from blocks.common.gateway_settings import GatewaySettings
+from blocks.common.trust import ApprovalSettings, RequiredApproval
 from blocks.records.actions import Action, ActionOrder, ActionPolicy, ActionSettings, RollbackPolicy, RunPolicy
 from blocks.records.alerts import AlertRecord
-from blocks.records.approvals import Decision
+from blocks.records.approvals import Decision, Waiver
 from blocks.records.deployments import Deployment
+from blocks.records.identity import UNKNOWN_HISTORY
 from blocks.records.people import Person
 from runtime.keys import create_key, load_signer
 from services.gateway.approvals_ui.tokens import Tokens
 from tasks.approval.rules.actions import Act, Actor
 from tasks.approval.rules.approval import check_deployable
 from tasks.approval.rules.policy import ApprovalRequirements
+from tasks.cleanup.erasure import authorize_erasure
 from tasks.notification.delivery import acknowledge
+from tasks.release.registry import way_to_roll_back
 from tasks.release.rollback import check_rollback_target
 from tasks.shared.actions import authorize, authorize_automatic, finish_order, order_act
+from tasks.shared.models import load_model
 from tasks.shared.rules.refusal import Refusal
+from tasks.shared.waivers import check_waivers_valid
 from tests.fakes.environment import NOW, World
 from tests.fixtures.approval_requests import TRAINED, evidence, request_over
 from tests.fixtures.office import Office, hidden
@@ -576,3 +583,99 @@ def test_a_version_whose_requester_nobody_proved_needs_one_more_approver_or_is_r
         check("max@example.com", "eve@example.com", policy=replace(PAIR, unauthenticated_requester="refuse"))
     flipped = replace(request, requester_authenticated=True)
     assert request_digest(flipped) != request_digest(request), "the decisions cover whether the requester was proved"
+
+
+def opened_by(env: World, *by: str, **changes: Any) -> bool:
+    """Whether waivers of these people, who signed in, open a gate of the run that bob requested."""
+    links = tuple(
+        env.approvals().record_waiver(
+            Waiver("price", "local", ("auc",), name, REASON, "gateway", NOW, NOW + timedelta(days=1), True),
+            env.signing.signer("decisions"),
+        )
+        for name in by
+    )
+    run = {"requested_by": "bob@example.com", "four_eyes": True, "authors": ("Ann <ann@example.com>",)}
+    request = request_over(evidence(), **{**run, **changes})
+    try:
+        check_waivers_valid(env, links, ("auc",), tuple(link.hash for link in links), request, NOW)
+    except Refusal:
+        return False
+    return True
+
+
+def test_who_starts_a_run_under_a_made_up_name_does_not_alone_waive_its_gates(env: World) -> None:
+    assert not opened_by(env, "eve@example.com")
+    assert not opened_by(env, "eve@example.com", "Eve@Example.com"), "two waivers of one person are one"
+    assert opened_by(env, "eve@example.com", "max@example.com")
+    assert opened_by(env, "eve@example.com", requester_authenticated=True)
+    env.approval = ApprovalSettings(require_authentication=True, unauthenticated_requester="refuse")
+    assert not opened_by(env, "eve@example.com", "max@example.com")
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"authors": ("Eve <eve@example.com>",)},
+        {"authors": (f"{UNKNOWN_HISTORY} (the checkout does not have all of the history)",)},
+        {"requested_by": "EVE@example.com"},
+    ],
+    ids=["author", "unknown author", "requester"],
+)
+def test_nobody_waives_the_gates_of_their_own_work(env: World, run: dict[str, Any]) -> None:
+    assert not opened_by(env, "eve@example.com", requester_authenticated=True, **run)
+
+
+def test_a_waiver_of_somebody_whom_the_policy_no_longer_admits_opens_nothing(env: World) -> None:
+    proved = {"requester_authenticated": True}
+    assert opened_by(env, "eve@example.com", **proved)
+    for rule in (ActionPolicy(excluded=("eve@example.com",)), ActionPolicy(roles=("risk",))):
+        env.actions = ActionSettings(waive=rule)
+        assert not opened_by(env, "eve@example.com", **proved)
+
+
+TOUCHING_CHURN = {
+    "maintenance of the whole lake": Act("clean_up", "local", "", "maintain_lake"),
+    "garbage of all models": Act("clean_up", "local", "", "collect_garbage"),
+    "reproduction of all models": Act("start", "local", "", "reproduce"),
+    "erasure from a model of the same entities": Act("erase", "local", "price", also=("churn",)),
+    "a namespace of the model": Act("erase", "local", "price", also=("churn--dana",)),
+}
+
+
+@pytest.mark.parametrize("act", TOUCHING_CHURN.values(), ids=TOUCHING_CHURN)
+def test_an_act_that_touches_a_stricter_model_under_another_name_does_nothing(env: World, act: Act) -> None:
+    env.approval = ApprovalSettings(models={"churn": RequiredApproval(require_authentication=True)})
+    with pytest.raises(Refusal, match="not authenticated"):
+        use(env, act, "")
+    assert use(env, Act(act.action, "local", "price"), ""), "what touches only other models is marked"
+
+
+def erasing(env: World, order: str, by: str = "max@example.com", reason: str = "request 17") -> Actor:
+    return authorize_erasure(env, [load_model("churn").spec], "h7", order, by, reason, NOW)
+
+
+def test_a_worker_erases_by_an_order_with_its_own_key(env: World) -> None:
+    order = ordered(env, ACTS["erase"])
+    env.signing = env.signing.model_copy(update={"decisions_key": ""})
+    assert erasing(env, order).shown == "max@example.com"
+    with pytest.raises(Refusal, match="used already"):
+        erasing(env, order)
+
+
+def test_an_erasure_that_cannot_be_recorded_uses_no_order_up(env: World) -> None:
+    order, signing = ordered(env, ACTS["erase"]), env.signing
+    env.signing = signing.model_copy(update={"decisions_key": "", "records_key": ""})
+    with pytest.raises(Rejected, match="no key to sign records"):
+        erasing(env, order)
+    env.signing = signing
+    with pytest.raises(Refusal, match="contains the key"):
+        erasing(env, order, reason="forget h7")
+    assert erasing(env, order).authenticated
+
+
+def test_the_alert_of_a_deployment_names_a_way_to_roll_back_that_is_not_refused(env: World) -> None:
+    assert "Sign in at the gateway" in way_to_roll_back(env, "churn")
+    env.gateway = GatewaySettings(address="https://ratchet.example.com")
+    assert way_to_roll_back(env, "churn") == "https://ratchet.example.com/actions"
+    env.approval = ApprovalSettings()
+    assert "prefect deployment run rollback/rollback -p model=churn" in way_to_roll_back(env, "churn")

@@ -29,7 +29,7 @@ class Act:
     """What is about to be done: an action on a model ("" for all of them) in an environment.
 
     `parameters` are all parameters of the flow run by name, and `defaults` the names of those that have the flow's own
-    default: an order need not name them.
+    default: an order need not name them. `also` are the other models whose data or versions the act touches.
     """
 
     action: Action
@@ -38,6 +38,7 @@ class Act:
     target: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     defaults: frozenset[str] = frozenset()
+    also: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -123,7 +124,7 @@ def check_permitted(act: Act, actor: Actor, policy: ActionPolicy, people: People
         actor: who does it.
         policy: the environment's policy of the action.
         people: the names and roles of people, as configured now.
-        strict: whether a name that nobody proved is refused where the policy does not say.
+        strict: whether a name that nobody proved is refused.
         way: how to do it authenticated; the remedy of a refusal.
 
     Raises:
@@ -133,7 +134,7 @@ def check_permitted(act: Act, actor: Actor, policy: ActionPolicy, people: People
         if not (isinstance(policy, RunPolicy) and policy.automatic):
             raise Refusal("runs without a person are switched off", where=act.where, value=actor.by, remedy=way)
         return
-    if not actor.authenticated and (policy.unauthenticated or ("refuse" if strict else "mark")) == "refuse":
+    if strict and not actor.authenticated:
         raise Refusal("this person was not authenticated", where=act.where, value=actor.by, remedy=way)
     check_person_name(actor.by, act.where)
     if people.is_revoked(actor.by) or _is_one_of(actor.by, policy.excluded, people):

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from blocks.records.approvals import ApprovalRequest, Decision
-from blocks.records.identity import UNKNOWN_HISTORY
 from tasks.approval.rules.evidence import text_digest
 from tasks.approval.rules.names import check_person_name, check_reason
 from tasks.approval.rules.people import People
-from tasks.approval.rules.policy import ApprovalRequirements, check_requester
+from tasks.approval.rules.policy import ApprovalRequirements, RunOrigin, check_four_eyes, check_requester
 from tasks.shared.rules.refusal import Refusal
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -58,7 +57,8 @@ def check_decider(
             "the request has expired", where=where, value=request.expires_at.isoformat(), remedy="Request it again."
         )
     if request.four_eyes or policy.four_eyes:
-        _check_four_eyes(request, decided_by, people, where, every_author=policy.require_authentication)
+        origin = RunOrigin(request.requested_by, request.requester_authenticated, request.authors)
+        check_four_eyes(origin, decided_by, people, where, every_author=policy.require_authentication)
     if people.is_revoked(decided_by):
         raise Refusal(
             "the right of this person to decide is revoked", where=where, value=decided_by, remedy="Ask another person."
@@ -147,36 +147,6 @@ def _check_approval_count(decisions: Sequence[Decision], needed: int, people: Pe
     if len(distinct_approvers) < needed:
         remedy = "Ask another person to approve."
         raise Refusal(f"{needed} people must approve", where=where, value=distinct_approvers, remedy=remedy)
-
-
-def _check_four_eyes(request: ApprovalRequest, by: str, people: People, where: str, *, every_author: bool) -> None:
-    """Refuse the requester, the authors, and everyone when it is unknown who one of them is.
-
-    Only with `every_author` this includes authors that the checkout does not tell: where names are not proved, four
-    eyes detect mistakes, and a checkout without its history is no mistake.
-    """
-    if not people.is_identified(request.requested_by):
-        problem = "the requester cannot be identified, so the four-eyes rule cannot be checked"
-        remedy = "Request approval again under a name, or declare this one as an alias in [people]."
-        raise Refusal(problem, where=where, value=request.requested_by, remedy=remedy)
-    if not people.is_identified(by):
-        remedy = "Decide under a name of your own, or declare this one as an alias in [people]."
-        raise Refusal("the name does not tell who decides", where=where, value=by, remedy=remedy)
-    remedy = "Someone else must decide."
-    if people.is_same_person(by, request.requested_by):
-        raise Refusal("the requester may not decide", where=where, value=request.requested_by, remedy=remedy)
-    if matching := next((author for author in request.authors if people.is_same_person(by, author)), None):
-        raise Refusal("an author of the code may not decide", where=where, value=matching, remedy=remedy)
-    for author in request.authors:
-        untold = author.startswith(UNKNOWN_HISTORY)
-        if not people.is_identified(author) and (every_author or not untold):
-            problem = "an author of the code cannot be identified, so the four-eyes rule cannot be checked"
-            remedy = (
-                "Run the worker from a whole clone (git fetch --unshallow) without changes, and request it again."
-                if untold
-                else "Declare whose name this is as an alias in [people]."
-            )
-            raise Refusal(problem, where=where, value=author, remedy=remedy)
 
 
 def _check_digests(request: ApprovalRequest, decision: Decision, evidence_digest: str, where: str) -> None:

@@ -1,11 +1,12 @@
 """What an approval requires, which gates of a model people may waive, and which gates the waivers open."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from blocks.records.approvals import UnauthenticatedRequester, Waiver
-from blocks.records.identity import mixed_script_word
+from blocks.records.identity import UNKNOWN_HISTORY, mixed_script_word
 from tasks.approval.rules.names import check_person_name, check_reason
 from tasks.approval.rules.people import People
 from tasks.shared.rules.model.spec import ModelSpec
@@ -14,6 +15,15 @@ from tasks.shared.rules.refusal import Refusal
 
 MAX_WAIVER_DURATION = timedelta(days=90)
 """The longest duration of a waiver. A permanent exception belongs in model.yaml."""
+
+
+@dataclass(frozen=True)
+class RunOrigin:
+    """Whose work a challenger is: who requested the run, whether anything proved that, and the authors of its code."""
+
+    requested_by: str
+    authenticated: bool = False
+    authors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,12 +51,18 @@ class ApprovalRequirements:
 
     def approvals_of(self, *, requester_authenticated: bool) -> int:
         """Return how many different people must approve a request: one more when nobody proved who requested it."""
-        extra = self._doubts(requester_authenticated) and self.unauthenticated_requester == "extra_approver"
-        return max(1, self.approvals) + extra
+        return max(1, self.approvals) + self._extra_people(requester_authenticated)
+
+    def waivers_of(self, *, requester_authenticated: bool) -> int:
+        """Return how many different people must waive a gate: one more when nobody proved who requested the run."""
+        return 1 + self._extra_people(requester_authenticated)
 
     def refuses_requester(self, *, requester_authenticated: bool) -> bool:
         """Return whether a request is refused because nobody proved who requested it."""
         return self._doubts(requester_authenticated) and self.unauthenticated_requester == "refuse"
+
+    def _extra_people(self, requester_authenticated: bool) -> int:
+        return int(self._doubts(requester_authenticated) and self.unauthenticated_requester == "extra_approver")
 
     def _doubts(self, requester_authenticated: bool) -> bool:
         """Whether the four-eyes rule would rest on a name that nobody proved, where names are proved."""
@@ -112,34 +128,80 @@ def covering_waivers(
     waivers: Mapping[str, Waiver],
     gates: Iterable[str],
     *,
-    requested_by: str,
+    origin: RunOrigin,
     people: People,
     policy: ApprovalRequirements,
     now: datetime,
 ) -> tuple[str, ...]:
     """Return the names of the waivers that together open all the gates; none when a gate stays closed.
 
-    A waiver counts only when its person may waive now. Under the four-eyes rule this is not the requester of the run.
+    A waiver counts only when its person may waive now. Under the four-eyes rule this is neither the requester of the
+    run nor an author of its code; and where nobody proved who requested it, each gate needs waivers of two people, or
+    stays closed, as `policy.unauthenticated_requester` says.
     """
+    if policy.refuses_requester(requester_authenticated=origin.authenticated):
+        return ()
     valid = {
         name: waiver
         for name, waiver in waivers.items()
         if waiver.at <= now < waiver.until
         and not _entitlement_problem(waiver, people, policy)
-        and not (policy.four_eyes and _is_requester(waiver.waived_by, requested_by, people))
+        and _is_independent(waiver.waived_by, origin, people, policy)
     }
-    used = []
+    needed, used = policy.waivers_of(requester_authenticated=origin.authenticated), list[str]()
     for gate in gates:
-        name = next((name for name, waiver in valid.items() if gate and gate in waiver.gates), None)
-        if name is None:
+        chosen = dict[str, str]()
+        for name, waiver in valid.items():
+            known = any(people.is_same_person(waiver.waived_by, each) for each in chosen.values())
+            if gate and gate in waiver.gates and not known and len(chosen) < needed:
+                chosen[name] = waiver.waived_by
+        if len(chosen) < needed:
             return ()
-        used.append(name)
+        used += chosen
     return tuple(dict.fromkeys(used))
 
 
-def _is_requester(name: str, requested_by: str, people: People) -> bool:
-    """Whether it cannot be excluded that the person with this name requested the run."""
-    return people.is_same_person(name, requested_by) or not people.is_identified(requested_by)
+def check_four_eyes(origin: RunOrigin, by: str, people: People, where: str, *, every_author: bool) -> None:
+    """Refuse the requester, the authors, and everyone when it is unknown who one of them is.
+
+    Only with `every_author` this includes authors that the checkout does not tell: where names are not proved, four
+    eyes detect mistakes, and a checkout without its history is no mistake.
+
+    Raises:
+        Refusal: this person may be one of them, or that cannot be told.
+    """
+    if not people.is_identified(origin.requested_by):
+        problem = "the requester cannot be identified, so the four-eyes rule cannot be checked"
+        remedy = "Request approval again under a name, or declare this one as an alias in [people]."
+        raise Refusal(problem, where=where, value=origin.requested_by, remedy=remedy)
+    if not people.is_identified(by):
+        remedy = "Decide under a name of your own, or declare this one as an alias in [people]."
+        raise Refusal("the name does not tell who decides", where=where, value=by, remedy=remedy)
+    remedy = "Someone else must decide."
+    if people.is_same_person(by, origin.requested_by):
+        raise Refusal("the requester may not decide", where=where, value=origin.requested_by, remedy=remedy)
+    if matching := next((author for author in origin.authors if people.is_same_person(by, author)), None):
+        raise Refusal("an author of the code may not decide", where=where, value=matching, remedy=remedy)
+    for author in origin.authors:
+        untold = author.startswith(UNKNOWN_HISTORY)
+        if not people.is_identified(author) and (every_author or not untold):
+            problem = "an author of the code cannot be identified, so the four-eyes rule cannot be checked"
+            remedy = (
+                "Run the worker from a whole clone (git fetch --unshallow) without changes, and request it again."
+                if untold
+                else "Declare whose name this is as an alias in [people]."
+            )
+            raise Refusal(problem, where=where, value=author, remedy=remedy)
+
+
+def _is_independent(name: str, origin: RunOrigin, people: People, policy: ApprovalRequirements) -> bool:
+    """Whether the four-eyes rule lets the person with this name waive gates of the run."""
+    if not policy.four_eyes:
+        return True
+    with suppress(Refusal):
+        check_four_eyes(origin, name, people, "waiver", every_author=policy.require_authentication)
+        return True
+    return False
 
 
 def _shortened(gates: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from tasks.monitoring.reference import load_reference
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import content_digest, materialise
+from tasks.shared.trust import latest_signed_time
 from tests.fakes.environment import NOW, World
 from tests.fixtures.monitored import MODEL, UNTIL, ask, houses, serving
 
@@ -162,10 +163,20 @@ def test_an_erasure_without_a_name_or_with_the_key_in_its_record_is_refused(
 
 
 def test_nothing_is_erased_where_nobody_can_sign_it(env: World) -> None:
-    env.signing = env.signing.model_copy(update={"decisions_key": ""})
+    env.signing = env.signing.model_copy(update={"decisions_key": "", "records_key": ""})
     with pytest.raises(Rejected):
         erased(env)
     assert env.lake().as_of("houses").rows == 400
+
+
+def test_the_key_of_a_worker_signs_what_was_erased_and_stops_no_clock_of_decisions(env: World) -> None:
+    latest = latest_signed_time(env.approvals().chain_entries())
+    env.signing = env.signing.model_copy(update={"decisions_key": ""})
+    erased(env, now=NOW + timedelta(days=900))
+    links = env.approvals().chain_entries()
+    assert find_first_fault(links, env.signing.chain_trust().keys) is None
+    assert [link.kind for link in links[-2:]] == ["erasure", "erasure"]
+    assert latest_signed_time(links) == latest, "else a worker with a wrong clock would stop all decisions"
 
 
 def test_a_version_trained_on_erased_rows_cannot_be_reproduced_and_says_why(env: World, tmp_path: Path) -> None:

@@ -11,13 +11,15 @@ from blocks.common.trust import ApprovalSettings
 from blocks.records.approvals import Waiver
 from blocks.records.people import Person
 from tasks.approval.requests import submit_decision
+from tasks.approval.rules.actions import Actor
 from tasks.approval.rules.policy import waivable_gates
 from tasks.release.deployment import verify_approval
+from tasks.shared.code import unapproved_authors
 from tasks.shared.models import load_model
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.waivers import record_waiver, valid_waivers
 from tests.fakes.environment import NOW, World
-from tests.fixtures.approval_requests import JUDGED, evidence, request_over
+from tests.fixtures.approval_requests import FIRST, JUDGED, TRAINED, evidence, request_over
 
 GATES = ("auc by contract", "comparison")
 WAIVER = Waiver("churn", "local", GATES, "max@example.com", "a new tariff", "terminal", NOW, NOW + timedelta(days=7))
@@ -31,7 +33,9 @@ def env(tmp_path: Path) -> World:
 def standing(
     env: World, gates: tuple[str, ...] = GATES, requested_by: str = "dana@example.com", days: float = 0.01
 ) -> Any:
-    return valid_waivers(env, load_model("churn").spec, gates, requested_by, NOW + timedelta(days=days))
+    trained, held = TRAINED.model_copy(update={"commit": ""}), FIRST.model_copy(update={"failed_gates": gates})
+    now = NOW + timedelta(days=days)
+    return valid_waivers(env, load_model("churn").spec, trained, held, Actor(requested_by), now)
 
 
 def test_the_gates_that_may_be_waived_are_those_of_model_yaml() -> None:
@@ -82,6 +86,13 @@ def test_a_waiver_of_someone_who_has_lost_the_role_opens_nothing(env: World) -> 
     assert standing(env)
     env.people = {}
     assert standing(env) == ()
+
+
+def test_a_waiver_of_an_author_of_the_code_opens_nothing(env: World) -> None:
+    record_waiver(env, replace(WAIVER, waived_by=unapproved_authors("churn")[0]))
+    assert standing(env) == ()
+    other = record_waiver(env, WAIVER)
+    assert standing(env) == (other.hash,)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
