@@ -12,10 +12,13 @@ inside, as JSON) that it reaches there, through a socket in the folder `bridge`.
 """
 
 import asyncio
+import ctypes
+import errno
 import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -38,6 +41,9 @@ GRACE_SECONDS = 5.0
 PARENT_POLL_SECONDS = 0.5
 BRIDGE_SOCKET, BRIDGE_IN_SANDBOX = Path("bridge") / "socket", Path("/run/ratchet/socket")
 """The socket of the sandbox's one connection: below the job's folder, and inside the sandbox."""
+KEYRING_CALLS = {"x86_64": (0xC000003E, 248, 250), "aarch64": (0xC00000B7, 217, 219)}
+"""By processor: Linux's number of its architecture, and of the first and last of add_key, request_key and keyctl."""
+JOIN_SESSION_KEYRING = 1
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -62,12 +68,14 @@ def run_program(base: Path, environment: Mapping[str, str]) -> tuple[int, str]:
     """Start the program, wait, and return its exit code and, unless that is 0, the reason: its last lines."""
     program = program_file(base, environment)
     derived = sagemaker_variables(base, environment)
+    filters = [keyring_filter()] if derived.get("RATCHET_SANDBOX") else []
     child = subprocess.Popen(
-        sandboxed([sys.executable, str(program)], base, derived),
+        sandboxed([sys.executable, str(program)], base, derived, filters),
         env=derived,
         cwd=program.parent,
         stderr=subprocess.PIPE,
         process_group=0,
+        pass_fds=filters,
     )
     signal.signal(signal.SIGTERM, lambda number, _frame: signal_group(child, number))
     parent_exited = threading.Event()
@@ -84,9 +92,36 @@ def run_program(base: Path, environment: Mapping[str, str]) -> tuple[int, str]:
     return exit_code_and_reason(code, "".join(tail).strip())
 
 
-def sandboxed(command: Sequence[str], base: Path, variables: dict[str, str]) -> list[str]:
+def keyring_filter() -> int:
+    """Leave the session's keyring, and return a descriptor of the seccomp filter that refuses all calls of keyrings.
+
+    Keyrings are no files: a sandbox inherits that of the session, and finds others of its user by number. A program of
+    another architecture than this process's can make no call at all.
+
+    Raises:
+        OSError: the numbers of these calls are not known for this processor.
+    """
+    machine = os.uname().machine
+    if machine not in KEYRING_CALLS:
+        raise OSError(f"no sandbox on a processor {machine}: only on {', '.join(KEYRING_CALLS)}")
+    architecture, first, last = KEYRING_CALLS[machine]
+    ctypes.CDLL(None).syscall(last, JOIN_SESSION_KEYRING, None)  # an empty one; the filter does not need it
+    load, equal, at_least, above, end = 0x20, 0x15, 0x35, 0x25, 0x06
+    allow, refuse = 0x7FFF0000, 0x00050000 | errno.ENOSYS
+    steps = [
+        (load, 0, 0, 4), (equal, 0, 4, architecture), (load, 0, 0, 0), (at_least, 2, 0, 0x40000000),  # x32's numbers
+        (at_least, 0, 2, first), (above, 1, 0, last), (end, 0, 0, refuse), (end, 0, 0, allow),
+    ]  # fmt: skip
+    reader, writer = os.pipe()
+    os.write(writer, b"".join(struct.pack("=HBBI", *step) for step in steps))
+    os.close(writer)
+    return reader
+
+
+def sandboxed(command: Sequence[str], base: Path, variables: dict[str, str], filters: Sequence[int]) -> list[str]:
     """Return the command that runs `command` in the sandbox, if there is one, and open the sandbox's connection."""
     prefix, tracking = json.loads(variables.pop("RATCHET_SANDBOX", "[]")), variables.pop("RATCHET_TRACKING", "")
+    prefix += [option for number in filters for option in ("--seccomp", str(number))]
     if not (prefix and tracking):
         return [*prefix, *command]
     host, port, inside = json.loads(tracking)

@@ -153,11 +153,10 @@ class LocalTrainer(Trainer):
             return TrainingJobState(name, JobStatus.failed, seconds, reason)
         if status["exit_code"]:
             return TrainingJobState(name, JobStatus.failed, seconds, status["reason"])
-        if strange := processes.first_strange_entry(attempt / "model"):
-            reason = (
-                f"the program left {strange}, which is neither a file nor a folder; write plain files to SM_MODEL_DIR"
-            )
-            return TrainingJobState(name, JobStatus.failed, seconds, reason)
+        for left in (attempt / "model", attempt / "output" / "data"):
+            if strange := processes.first_strange_entry(left):
+                reason = f"the program left {strange}; write plain files to SM_MODEL_DIR and SM_OUTPUT_DATA_DIR"
+                return TrainingJobState(name, JobStatus.failed, seconds, reason)
         return TrainingJobState(name, JobStatus.completed, seconds, model_folder=attempt / "model")
 
     def _prepare(self, job: TrainingJob, program: Mapping[str, bytes]) -> Path:

@@ -1,7 +1,9 @@
 """A training program as a stranger: it reads keys, other tiers and its parent, uses the network, and leaves links."""
 
+import ctypes
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,14 +14,16 @@ import pytest
 from blocks.common.errors import JobFailed, Rejected
 from blocks.environment import Environment
 from blocks.trainers.local import LocalTrainer
+from runtime.train import JOIN_SESSION_KEYRING, KEYRING_CALLS
 from tests.faults.test_trust_anchors import SETTINGS
 from tests.fixtures.isolation import isolated
 from tests.fixtures.training_jobs import HEALTHY, a_job
 
 STRANGER = """
-import json, os, pathlib, signal, socket, urllib.request
+import ctypes, json, os, pathlib, signal, socket, urllib.request
 
 told = json.loads(os.environ["SM_HPS"])
+kernel = pathlib.Path("/proc/sys/kernel/core_pattern")
 
 def tried(name, attempt):
     try:
@@ -36,8 +40,8 @@ def environments():
             pass
     return "parents-secret" in "".join(found)
 
-def put(path):
-    pathlib.Path(path).write_text("changed")
+def put(path, text="changed"):
+    pathlib.Path(path).write_text(text)
     return "written"
 
 tried("key", lambda: pathlib.Path(told["key"]).read_text())
@@ -47,6 +51,9 @@ tried("kill", lambda: os.kill(int(told["pid"]), 0) or "signalled")
 tried("network", lambda: socket.create_connection(("127.0.0.1", int(told["port"])), timeout=3) and "connected")
 tried("status", lambda: put(pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "status.json")))
 tried("input", lambda: put(pathlib.Path(os.environ["SM_CHANNEL_TRAIN"], "part-0.csv")))
+tried("kernel", lambda: put(kernel, kernel.read_text()))
+tried("keyring", lambda: ctypes.CDLL(None).syscall(int(told["keyctl"]), 11, int(told["serial"]), 0, 0))
+tried("keyrings", lambda: ctypes.CDLL(None).syscall(int(told["keyctl"]), 0, -4, 1))
 tried("home", lambda: sorted(os.listdir(pathlib.Path(told["key"]).parents[1])))
 if os.environ.get("MLFLOW_TRACKING_URI"):
     tried("tracking", lambda: urllib.request.urlopen(os.environ["MLFLOW_TRACKING_URI"] + "/x", timeout=10).read().decode())
@@ -54,7 +61,10 @@ tried("own", lambda: sorted(os.listdir(os.environ["SM_CHANNEL_TRAIN"])))
 pathlib.Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text("a model")
 """
 NOTHING = {"key": "refused", "tier": "refused", "parent": False, "kill": "refused", "network": "refused",
-           "status": "refused", "input": "refused"}  # fmt: skip
+           "status": "refused", "input": "refused", "kernel": "refused", "keyring": -1, "keyrings": -1}  # fmt: skip
+
+
+SESSION_KEYRING = -3
 
 
 class Tracking(BaseHTTPRequestHandler):
@@ -90,8 +100,12 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         (tmp_path / place).parent.mkdir(parents=True)
         (tmp_path / place).write_text("a secret")
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "parents-secret")
+    _, add_key, keyctl = KEYRING_CALLS[os.uname().machine]
+    call = ctypes.CDLL(None).syscall
+    call(keyctl, JOIN_SESSION_KEYRING, None)
+    serial = call(add_key, b"user", b"ticket", b"a secret", 8, SESSION_KEYRING)
     return {"key": str(tmp_path / "state/keys/models.pem"), "tier": str(tmp_path / "state/scratch/tiers/other"),
-            "pid": str(os.getpid())}  # fmt: skip
+            "pid": str(os.getpid()), "keyctl": str(keyctl), "serial": str(serial)}  # fmt: skip
 
 
 def results(trainer: LocalTrainer, folder: Path, told: dict[str, str], **variables: str) -> dict[str, object]:
@@ -146,6 +160,45 @@ def test_a_model_with_a_link_to_a_key_is_not_taken(isolation: str, secrets: dict
     trainer = LocalTrainer(root=tmp_path / "state" / "jobs", isolation=isolation)
     with pytest.raises(JobFailed, match="model/MLmodel, which is neither a file nor a folder"):
         trainer.run(a_job(tmp_path, source), lambda _line: None)
+
+
+LEFT = {
+    "a setuid bit": ("path = os.path.join(os.environ['SM_MODEL_DIR'], 'tool'); open(path, 'w').close(); "
+                     "os.chmod(path, 0o4755)", "model/tool, which has a setuid, setgid or sticky bit"),
+    "a second name": ("path = os.path.join(os.environ['SM_MODEL_DIR'], 'a'); open(path, 'w').close(); "
+                      "os.link(path, path + 'b')", "model/ab?, which has a second name"),
+    "a link in the output": ("os.symlink('/etc/passwd', os.path.join(os.environ['SM_OUTPUT_DATA_DIR'], 'l'))",
+                             "data/l, which is neither a file nor a folder"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "problem"), LEFT.values(), ids=LEFT)
+def test_a_model_with_more_than_plain_files_is_not_taken(source: str, problem: str, tmp_path: Path) -> None:
+    trainer = LocalTrainer(root=tmp_path / "jobs")
+    with pytest.raises(JobFailed, match=problem):
+        trainer.run(a_job(tmp_path, f"import os\n{source}\n"), lambda _line: None)
+
+
+@isolated
+def test_an_interpreter_brings_its_own_folder_and_not_what_lies_beside_it(tmp_path: Path) -> None:
+    """A link such as ~/.local/bin/python stands for the interpreter: `~/.local` is not bound."""
+    (tmp_path / "home" / "bin").mkdir(parents=True)
+    (tmp_path / "home" / "secret").write_text("a secret")
+    python = tmp_path / "home" / "bin" / "python"
+    python.symlink_to(Path(sys.executable).resolve())
+    source = f"import os\nprint(os.listdir({str(tmp_path / 'home')!r}))\n"
+    lines: list[str] = []
+    trainer = LocalTrainer(root=tmp_path / "jobs", isolation="bubblewrap", python=str(python))
+    trainer.run(a_job(tmp_path, source), lines.append)
+    assert lines == ["['bin']"]
+
+
+@isolated
+def test_an_interpreter_whose_folder_is_the_home_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path(sys.prefix) / "me"))
+    trainer = LocalTrainer(root=tmp_path / "jobs", isolation="bubblewrap")
+    with pytest.raises(Rejected, match="holds other files"):
+        trainer.run(a_job(tmp_path, HEALTHY), lambda _line: None)
 
 
 @isolated
