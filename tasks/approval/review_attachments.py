@@ -13,7 +13,7 @@ from typing import Any
 from blocks.common.errors import NotFound
 from blocks.environment import Environment
 from runtime.digests import folder_digest
-from tasks.approval.rules.evidence import parse_evidence
+from tasks.approval.rules.evidence import ATTACHED_REPORTS, attachments_name, parse_evidence
 from tasks.evidence.rules.differences import baseline_differences
 from tasks.shared.models import TeamModel
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult, ValidationResult
@@ -37,7 +37,7 @@ def store_review_attachments(
         staging_folder = Path(temporary) / "request"
         staging_folder.mkdir()
         fetched = env.tracking().fetch_files(training_result.run_id, "evaluation", Path(temporary))
-        for name in ("evaluation.json", "evaluation.png", "backtests.json"):
+        for name in ATTACHED_REPORTS:
             if (fetched / name).is_file():
                 shutil.copyfile(fetched / name, staging_folder / name)
         (staging_folder / "validation.md").write_bytes(validation_result.report_markdown.encode())
@@ -54,7 +54,7 @@ def store_review_attachments(
 
 def attachments_folder(env: Environment, model: str, version: str, digest: str) -> Path:
     """Return the folder of a request's review attachments."""
-    return env.evidence_folder / model / version / f"request-{digest[:16]}"
+    return env.evidence_folder / model / version / attachments_name(digest)
 
 
 def data_changes(env: Environment, team_model: TeamModel, data: TierData, champion: str) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from blocks.approvals.chain import decisions_of
 from blocks.environment import Environment
 from blocks.records.approvals import ApprovalRequest, ChainEntry
 from blocks.tracking.base import EVIDENCE_TAG
-from runtime.digests import file_digest, file_digests, folder_digest
+from runtime.digests import bytes_digest, file_digest, file_digests, folder_digest, listing_digest
 from runtime.signatures import sign_folder
-from tasks.approval.rules.evidence import parse_evidence
+from tasks.approval.rules.evidence import ATTACHED_REPORTS, attachments_name, parse_evidence
 from tasks.evidence.facts import (
     add_model_to_bom,
     code_facts,
@@ -39,6 +39,7 @@ from tasks.shared.records import (
     TrainingResult,
     ValidationResult,
 )
+from tasks.shared.rules.refusal import Refusal
 
 
 def evidence_pack_files(
@@ -52,7 +53,11 @@ def evidence_pack_files(
     deployment_result: DeploymentResult,
     parameters: Mapping[str, Any],
 ) -> dict[str, bytes]:
-    """Return all files of the pack: content by name."""
+    """Return all files of the pack: content by name.
+
+    Raises:
+        Refusal: the reports or the patch are not those that the approved evidence has the digests of.
+    """
     evidence = parse_evidence(request.evidence)
     links = [
         link
@@ -60,14 +65,13 @@ def evidence_pack_files(
         if link.request_id == request.id or link.hash in evidence.waivers
     ]
     files = {
-        **_run_files(env, training_result.run_id, "evaluation", "evaluation."),
-        **_run_files(env, training_result.run_id, "evaluation", "backtests."),
-        **_run_files(env, training_result.run_id, "provenance", "uncommitted.patch"),
+        "validation.md": validation_result.report_markdown.encode(),
+        **_approved_reports(env, request, evidence.attachments_digest),
+        **_approved_patch(env, training_result.run_id, evidence.patch_digest),
         **_team_files(team_model),
         "evidence.json": request.evidence.encode(),
         "model.sig": training_result.model_path.with_name(f"{training_result.model_path.name}.sig").read_bytes(),
         "requirements.lock": LOCK_FILE.read_bytes() if LOCK_FILE.exists() else b"",
-        "validation.md": validation_result.report_markdown.encode(),
         "approvals.jsonl": _approvals_jsonl(request, links),
         "preflight.json": deployment_result.preflight_json.encode(),
     }
@@ -126,10 +130,36 @@ def write_pack(pack: Path, files: Mapping[str, bytes]) -> None:
         shutil.rmtree(staging_folder, ignore_errors=True)
 
 
-def _run_files(env: Environment, run_id: str, under: str, prefix: str) -> dict[str, bytes]:
+def _approved_reports(env: Environment, request: ApprovalRequest, digest: str | None) -> dict[str, bytes]:
+    """Return the reports among the review attachments; none without their digest. MLflow's could be others by now."""
+    if not digest:
+        return {}
+    folder = env.evidence_folder / request.model / request.version / attachments_name(digest)
+    found = {path.name: path.read_bytes() for path in folder.glob("*") if path.is_file() and not path.is_symlink()}
+    if listing_digest({name: bytes_digest(content) for name, content in found.items()}) != digest:
+        raise Refusal(
+            "the review attachments are not those that were approved",
+            where=str(folder),
+            value=digest,
+            remedy="Bring the folder back from a backup, and retry the run.",
+        )
+    return {name: content for name, content in found.items() if name in ATTACHED_REPORTS}
+
+
+def _approved_patch(env: Environment, run_id: str, digest: str) -> dict[str, bytes]:
+    if not digest:
+        return {}
     with tempfile.TemporaryDirectory() as folder:
-        fetched = env.tracking().fetch_files(run_id, under, Path(folder))
-        return {path.name: path.read_bytes() for path in sorted(fetched.iterdir()) if path.name.startswith(prefix)}
+        path = env.tracking().fetch_files(run_id, "provenance", Path(folder)) / "uncommitted.patch"
+        patch = path.read_bytes() if path.is_file() else b""
+    if bytes_digest(patch) != digest:
+        raise Refusal(
+            "the uncommitted changes are not those that were approved",
+            where=f"provenance/uncommitted.patch of the run {run_id}",
+            value=bytes_digest(patch) if patch else "no such file",
+            remedy="Find out who wrote to the run, and retrain.",
+        )
+    return {"uncommitted.patch": patch}
 
 
 def _team_files(team_model: TeamModel) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 
 from ratchet.commands.audit import read_record
 from runtime.signatures import signature_file
+from tasks.approval.review_attachments import store_review_attachments
+from tasks.approval.rules.evidence import canonical_json, parse_evidence
 from tasks.evidence.pack import evidence_pack_files
 from tasks.evidence.rules.page import EVIDENCE_ITEMS
 from tasks.evidence.verification import report, verify_pack
+from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.command_line import ratchet
 from tests.fixtures.promoted import PromotedModel, promoted
 
@@ -51,14 +55,42 @@ def test_the_page_tells_it_all_without_a_server_and_escapes_what_people_wrote(ma
             assert f"href='{name}'" in page
 
 
+def packed(made: PromotedModel) -> dict[str, bytes]:
+    return evidence_pack_files(
+        made.env, made.request, made.brought, made.data, made.checked, made.trained, made.judged, made.deployed, {}
+    )
+
+
+@pytest.mark.parametrize("name", ["evaluation/evaluation.md", "provenance/uncommitted.patch"])
+def test_what_the_run_has_after_the_approval_is_not_signed(name: str, tmp_path: Path) -> None:
+    """Whoever may write to MLflow can replace the files of a run while it waits for its approval."""
+    made, forged = promoted(tmp_path), tmp_path / "forged" / name
+    forged.parent.mkdir(parents=True)
+    forged.write_text("AUC 0.99")
+    made.env.tracking().log_files(made.trained.run_id, tmp_path / "forged")
+    if name.startswith("provenance"):
+        with pytest.raises(Refusal, match="uncommitted changes are not those that were approved"):
+            packed(made)
+    else:
+        assert b"AUC 0.99" not in packed(made)["evaluation.md"]
+
+
+def test_attachments_that_were_changed_after_the_approval_are_not_signed(tmp_path: Path) -> None:
+    made = promoted(tmp_path)
+    (folder,) = (made.env.evidence_folder / "price" / "1").glob("request-*")
+    (folder / "evaluation.json").write_text("{}")
+    with pytest.raises(Refusal, match="attachments are not those that were approved"):
+        packed(made)
+
+
 def test_backtests_of_a_version_are_in_its_pack_beside_the_evaluation(tmp_path: Path) -> None:
     made, stored = promoted(tmp_path), tmp_path / "stored"
     stored.mkdir()
     (stored / "backtests.md").write_text("# Backtests")
     made.env.tracking().log_files(made.trained.run_id, stored, artifact_folder="evaluation")
-    files = evidence_pack_files(
-        made.env, made.request, made.brought, made.data, made.checked, made.trained, made.judged, made.deployed, {}
-    )
+    attached = store_review_attachments(made.env, made.brought, made.data, made.checked, made.trained, made.judged)
+    shown = replace(parse_evidence(made.request.evidence), attachments_digest=attached)
+    files = packed(replace(made, request=replace(made.request, evidence=canonical_json(shown))))
     (listed,) = [item for item in json.loads(files["items.json"])["items"] if item["key"] == "evaluation"]
     assert {"backtests.md", "evaluation.md"} <= set(listed["files"])
 
@@ -75,7 +107,7 @@ def test_the_facts_are_those_of_the_run(made: PromotedModel) -> None:
     assert read("monitoring.json")["baseline"]["rooms"]["deciles"][0] == 0.0
     assert read("model.json")["digest"] == made.trained.model_digest
     assert read("retention.json")["years"] == 10
-    links, requests, _ = read_record((made.pack / "approvals.jsonl").read_text().splitlines())
+    links, requests, *_ = read_record((made.pack / "approvals.jsonl").read_text().splitlines())
     assert (len(links), set(requests)) == (1, {"price-1"})
     assert "Not meant for taxes" in (made.pack / "card.md").read_text()
 

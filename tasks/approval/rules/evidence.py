@@ -22,6 +22,11 @@ _STRICT_CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, re
 _NonNegativeInt = Annotated[int, Field(ge=0)]
 _NonEmptyText = Annotated[str, Field(min_length=1)]
 
+ATTACHED_REPORTS = (
+    "validation.md",
+    *(f"{report}.{kind}" for report in ("evaluation", "backtests") for kind in ("json", "md", "png")),
+)
+"""Files of the review attachments that the evidence pack takes over, where the run has made them."""
 _OPTIONAL_KEYS = {"serving_usd_month", "trigger_reason", "attachments_digest", "spent_level"} | {
     "holdout_rule", "cut_off", "trained_until", "compared_since"
 }  # fmt: skip
@@ -207,3 +212,8 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _json_value(inner) for key, inner in value.items()}
     return value + 0.0 if isinstance(value, float) else value
+
+
+def attachments_name(digest: str) -> str:
+    """Return the name of the folder of the review attachments with this digest, beside the pack of their version."""
+    return f"request-{digest[:16]}"

@@ -20,6 +20,7 @@ def test_the_files_lie_under_their_digest_and_a_retry_finds_them(made: PromotedM
     folder = attachments_folder(made.env, "price", "1", digest)
     assert {file.name for file in folder.iterdir()} == {
         "evaluation.json",
+        "evaluation.md",
         "evaluation.png",
         "validation.md",
         "data.json",

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -26,6 +26,7 @@ from blocks.trainers.local import LocalTrainer
 from runtime.digests import folder_digest
 from runtime.signatures import sign_folder
 from tasks.approval.requests import build_evidence
+from tasks.approval.review_attachments import store_review_attachments
 from tasks.approval.rules.evidence import canonical_json, evidence_digest
 from tasks.evaluation.rules.predictions import digest_predictions
 from tasks.evidence.pack import evidence_pack_files, write_pack
@@ -145,7 +146,9 @@ def judged(env: World, brought: TeamModel, data: TierData, trained: TrainingResu
 
 
 def packed(env: World, brought: TeamModel, data: TierData, trained: TrainingResult, found: EvaluationResult) -> Path:
-    shown = replace(build_evidence("price", "local", data, CHECKED, trained, found), model="churn")
+    stages = (data, CHECKED, trained, found)
+    attached = store_review_attachments(env, brought, *stages)
+    shown = build_evidence("churn", "local", *stages, attachments_digest=attached)
     request = env.approvals().add_request(
         ApprovalRequest("churn-1", "churn", "local", "1", evidence_digest(shown), canonical_json(shown), "dana", NOW,
                         NOW + timedelta(days=7), "")
