@@ -7,6 +7,7 @@ from typing import Literal
 from runtime.foreign_text import (
     Markdown,
     escape_markdown,
+    markdown_block,
     markdown_code,
     markdown_link,
     markdown_table,
@@ -90,18 +91,16 @@ def run_markdown(change: RefChange, view: RunReport) -> str:
         escape_markdown(_short(view.message, 500)),
         markdown_table(("", ""), [("commit", commit), ("run", run), *values]),
     ]
-    parts = [_lower_headings(view.artifacts[key]) for key in REPORT_ARTIFACTS if key in view.artifacts]
+    parts: list[str] = []
+    for key in REPORT_ARTIFACTS:  # as code: whoever may write to Prefect's API could have written them
+        if key in view.artifacts:
+            parts += [f"## {key}", markdown_block(view.artifacts[key].strip())]
     if not parts and view.ended:
         parts = ["This run has no report of data or metrics: it ended before it wrote one."]
     report = _without_mentions("\n\n".join(part.strip() for part in [*head, *parts] if part.strip()) + "\n")
     if len(report) <= MAX_COMMENT_LENGTH:
         return report
     return f"{report[:MAX_COMMENT_LENGTH]}\n\n… see the run's artifacts for the rest.\n"
-
-
-def _lower_headings(markdown: str) -> str:
-    """Return a report with its headings one level lower, below the heading of the comment."""
-    return "\n".join(f"#{line}" if line.startswith("#") else line for line in markdown.splitlines())
 
 
 def _short(value: object, most: int = 200) -> str:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
 from blocks.common.errors import Unavailable
 from blocks.inbox.base import Delivery, ProcessingOutcome, StartedRun
@@ -175,8 +176,8 @@ def test_each_end_of_a_run_is_a_state_of_the_commit(state: tuple[str, str], expe
 def test_the_report_shows_change_run_metrics_and_data() -> None:
     text = run_markdown(CHANGE, DEPLOYED)
     assert text.splitlines()[0] == "# ✅ changed models: deployed"
-    for words in (C2, "by ada&#64;&#8203;acme.example", "(<http://prefect/runs/flow-run/run-1>)", "## ✅ Pass: churn version 4",
-                  "| auc | 0.84 | 0.82 | ≥ 0.8 |", "## Checks `churn`", "| tier | `staging` |"):  # fmt: skip
+    for words in (C2, "by ada&#64;&#8203;acme.example", "(<http://prefect/runs/flow-run/run-1>)", "# ✅ Pass: churn version 4",
+                  "| auc | 0.84 | 0.82 | ≥ 0.8 |", "# Checks `churn`", "| tier | `staging` |"):  # fmt: skip
         assert words in text
     assert text.index("0.84") < text.index("7,043 rows")
     assert "no text" not in text
@@ -197,3 +198,13 @@ def test_what_a_stranger_wrote_makes_no_markup_and_mentions_nobody() -> None:
     text = run_markdown(replace(CHANGE, author="@team <b>"), evil)
     assert not any(bad in text for bad in ("<img", "@everyone", "http://evil", "[x](", "\n# b", "@team", "<b>"))
     assert len(status_line(replace(evil, message="y" * 300))) == 140
+
+
+def test_what_prefect_returns_as_an_artifact_is_shown_as_code() -> None:
+    """Whoever may write to Prefect's API can write it, and the comment has the gateway's token."""
+    evil = "# Approved\n@org/everyone ![x](https://evil.example/t.png)\n```\n/approve\n<img src=x>\u202e"
+    tokens = MarkdownIt("commonmark").parse(run_markdown(CHANGE, replace(DEPLOYED, artifacts={"evaluation": evil})))
+    (block,) = (each for each in tokens if each.type == "fence")
+    assert block.content == evil.replace("\u202e", "\\u202e") + "\n"
+    others = "".join(each.content for each in tokens if each is not block)
+    assert not any(bad in others for bad in ("evil", "@org", "/approve"))
