@@ -151,7 +151,7 @@ def jenkins_problems(text: str) -> list[str]:
 
 
 def aws_problems(text: str) -> list[str]:
-    """Return what the project that tests could read of production."""
+    """Return what the project that tests could read of production, or change of what that builds."""
     pipeline = yaml.load(text, Loader=CloudFormation)  # noqa: S506  (a safe loader, with the short forms of functions)
     problems = []
     for name, environment in (("Test", "development"), ("Deploy", "production")):
@@ -162,6 +162,11 @@ def aws_problems(text: str) -> list[str]:
         problems += [f"{name}: another role"] * (project["Properties"]["ServiceRole"] != f"{name}Role.Arn")
         readable = re.findall(r"secret:([^'\"]+)", role)
         problems += [f"{name}: reads {readable}"] * (readable != [f"ratchet/prefect-{environment}-??????"])
+        policy = pipeline["Resources"].get(f"{name}Role", {}).get("Properties", {}).get("Policies", [{}])[0]
+        statements = policy.get("PolicyDocument", {}).get("Statement", [])
+        written = [each["Resource"] for each in statements if "s3:PutObject" in each["Action"]]
+        own = {"Test": ["${Artifacts.Arn}/*/Report/*"], "Deploy": []}
+        problems += [f"{name}: writes {written}"] * (written != own[name])
         problems += [f"{name}: any account may use the role"] * ("aws:SourceAccount" not in role)
     return problems
 
@@ -199,6 +204,7 @@ GUARDED: dict[str, tuple[Callable[[str], list[str]], tuple[str, ...], list[tuple
     "AWS": (aws_problems, ("aws/codepipeline.yaml",), [
         ("ratchet/prefect-development:", "ratchet/prefect-production:"),
         ("ratchet/prefect-development-??????", "ratchet/prefect-*"),
+        ("${Artifacts.Arn}/*/Report/*", "${Artifacts.Arn}/*"),
         ("!GetAtt TestRole.Arn", "!GetAtt DeployRole.Arn"),
         ("aws:SourceAccount: !Ref AWS::AccountId", "aws:SourceArn: x"),
     ]),
