@@ -227,13 +227,15 @@ def header_text(text: object) -> str:
     return "".join(c if c.isascii() else "?" for c in one_line(text))
 
 
-_FORMULA = re.compile(r"'*\s*[=+\-@＝＋－＠]|'*[\t\r\n]")
+_FORMULA = re.compile(r"'*\s*[=+\-@＝＋－＠﹦﹢﹣﹫]|'*[\t\r\n]")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def spreadsheet_text(text: str) -> str:
     """Return a cell that no spreadsheet takes for a formula: it begins with "'" then. A number stays a number."""
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+    ascii_only = text.isascii() and text.isprintable()
+    shown = text if ascii_only else "".join(c for c in text if c in "\t\r\n" or not hidden_characters(c))
+    return f"'{text}" if _FORMULA.match(shown) and not _NUMBER.fullmatch(text) else text
 
 
 def _is_hidden(character: str) -> bool:

@@ -96,7 +96,8 @@ def test_chats_get_our_links_and_no_mention_or_markup() -> None:
     assert chat_text(text) == "\\<\\!channel\\> \\*x\\* @\u200bhere \\~y\\~ http://ours/a_b_c"
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1", "'=1", "-"])
+@pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1", "'=1", "-", "﹦1", "﹢1",
+                                  "﹣1", "﹫a", "\u200b=1", "\ufeff=1", "\u2060'=1", "\x00=1"])  # fmt: skip
 def test_a_formula_is_text_for_a_spreadsheet(cell: str) -> None:
     assert spreadsheet_text(cell) == f"'{cell}"
 

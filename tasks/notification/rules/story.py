@@ -4,6 +4,7 @@ The signals of an alert are an append-only list, and the messages follow from th
 crash gives the same messages with the same ids: no message is lost, and none is sent twice.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -131,5 +132,6 @@ def message_body(
     lines += [f"{label}: {one_line(target)}" for label, target in links.items()]
     lines.append(f"owner: {without_links(owner)}")
     if is_open:
-        lines.append(f'acknowledge (no more reminders): make ack ALERT="{cause}" BY=you')
+        quoted = shlex.quote(one_line(cause))
+        lines.append(f"acknowledge (no more reminders): python -m ratchet alerts ack --by you -- {quoted}")
     return "\n".join(lines)

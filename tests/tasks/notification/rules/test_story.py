@@ -1,5 +1,6 @@
 """The messages of an alert, from its signals: once, reminders while it lasts, and one when it is over."""
 
+import shlex
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -164,11 +165,18 @@ def test_a_message_says_what_where_since_when_whose_and_what_to_do() -> None:
         "run: http://here",
         "owner: ann",
         "3 times since 2026-11-25 09:00 UTC",
-        'ALERT="churn/local/x"',
+        "python -m ratchet alerts ack --by you -- churn/local/x",
     ):
         assert part in text
     over = message_body("It is over.", {}, owner="ann", cause="c", since=START, occurrences=3, is_open=False)
-    assert "make ack" not in over
+    assert "alerts ack" not in over
+
+
+def test_the_name_of_an_alert_is_one_word_of_the_command_that_people_copy() -> None:
+    cause = "-x \"$(id)\" `id`; '$(shell id)'\nid"
+    body = message_body("It drifts.", {}, owner="ann", cause=cause, since=START, occurrences=1, is_open=True)
+    command = body.splitlines()[-1].partition("reminders): ")[2]
+    assert shlex.split(command)[-2:] == ["--", cause.replace("\n", " ")]
 
 
 def test_an_unknown_event_is_refused_with_those_there_are() -> None:
