@@ -15,6 +15,7 @@ from typing import Any
 
 from blocks.common.errors import Rejected, Unavailable
 from blocks.common.git import git
+from runtime.foreign_text import print_text
 
 LOCK = Path("requirements/requirements.lock")
 DATABASE = "https://api.osv.dev/v1/query"
@@ -64,9 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--database", default=DATABASE, help="the address of an OSV database")
     said = parser.parse_args(arguments)
     if warning := age_warning(said.lock, datetime.now(UTC)):
-        print(warning)
+        print_text(warning)
     code, text = audit(said.lock, said.database)
-    print(text)
+    print_text(text)
     return code
 
 

@@ -1,10 +1,10 @@
 """Report what the expectations of a table found, and refuse a table that fails one."""
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 
-from runtime.foreign_text import Markdown, escape_markdown
+from runtime.foreign_text import Markdown
 from tasks.shared.records import ValidationResult
+from tasks.shared.reports import create_markdown_artifact
 from tasks.shared.rules.refusal import Refusal
 from tasks.validation.rules.report import ValidationReport, validation_markdown
 
@@ -16,7 +16,7 @@ def report_and_require_valid(
 ) -> ValidationResult:
     """Keep the report, with `extra_markdown` markdown below, as an artifact; refuse when any expectation failed."""
     markdown = Markdown("\n").join(filter(None, (validation_markdown(report), extra_markdown)))
-    create_markdown_artifact(key="validation", markdown=markdown, description=escape_markdown(f"Checks of {where}"))
+    create_markdown_artifact(key="validation", markdown=markdown, description=f"Checks of {where}")
     if not report.passed:
         raise Refusal(
             "the data does not meet the model's expectations: " + "; ".join(report.reasons),

@@ -77,6 +77,9 @@ def current_inputs(python: str) -> dict[str, str]:
     packages = installed_packages()
     if python:
         code = "import json, tasks.shared.inventory as i; print(json.dumps(i.installed_packages()))"
-        done = subprocess.run([python, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [python, "-c", code], cwd=ROOT, env=environment_without_credentials(), capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
         packages = json.loads(done.stdout)
     return {"Python": platform.python_version(), "platform": platform.platform(), **packages}

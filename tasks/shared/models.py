@@ -15,9 +15,6 @@ from tasks.validation.rules.suites import Suite
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_TRAINING_ROOMS, _TRAINING_FILES = ("flows", "tasks", "blocks", "runtime"), ("prefect.yaml", "pyproject.toml")
-_DIFF = ("--literal-pathspecs", "diff", "--binary", "--no-ext-diff", "--no-textconv")
-
 
 @dataclass(frozen=True)
 class TeamModel:

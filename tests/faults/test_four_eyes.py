@@ -387,6 +387,8 @@ def test_a_program_that_a_repository_names_is_not_run(repository: Repository, tm
     program.write_text(f"#!/bin/sh\ntouch {ran}\n")
     program.chmod(0o755)
     repository.commit(BOB, "*.py diff=evil\n", file=".gitattributes")
+    repository.commit(BOB, "name: price\n", file="models/price/model.yaml")
+    repository.commit(BOB)
     for setting in (
         "core.fsmonitor",
         "core.pager",

@@ -279,6 +279,10 @@ NAMES = {
     "with a comment": "Max (second)",
     "with the dot of the root": "max@example.com.",
     "with a dot of another script": "max@example\u3002com",
+    "with an invisible space in the domain": "max@exam\u200bple.com",
+    "with a soft hyphen in the domain": "max@exam\u00adple.com",
+    "with a variation in the domain": "max@exam\ufe00ple.com",
+    "with a dot in half width": "max@example\uff61com",
     "with a domain that ASCII replaces": "max@exa\u00dfmple.com",
     "with an encoded domain in brackets": "<ann@xn--mller-kva.de>",
 }
