@@ -4,6 +4,7 @@ Every setting comes from the machine's trust file (`blocks.environment_settings`
 show the settings on the Prefect UI; a block that differs from the trust file stops a run (`open_environment`).
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
@@ -18,13 +19,19 @@ from blocks.cloud_cleanup.base import CloudCleanup
 from blocks.common.aws.cloudwatch_logs import LogGroup
 from blocks.common.errors import Rejected
 from blocks.common.gateway_settings import DashboardSettings, GatewaySettings
-from blocks.common.source_settings import SourceSettings
+from blocks.common.source_settings import STATE_VARIABLE, SourceSettings, places_in
 from blocks.common.trust import ApprovalSettings, Purpose, RequiredApproval, SigningSettings
 from blocks.database.ledger import Ledger
 from blocks.effects.base import Effects
 from blocks.endpoints.base import Endpoint
 from blocks.engines.base import Engine
-from blocks.environment_settings import adapter_class, configured_ports, read_trusted_settings
+from blocks.environment_settings import (
+    MACHINE_FOLDER,
+    TRUST_VARIABLE,
+    adapter_class,
+    configured_ports,
+    read_trusted_settings,
+)
 from blocks.inbox.base import Inbox
 from blocks.lake.base import Lake
 from blocks.outbox.base import Outbox
@@ -140,12 +147,14 @@ class Environment(Block):
         return Path(self.dashboards.folder) if self.dashboards.folder else self.scratch / "dashboards"
 
     def allowed_sources(self) -> SourceSettings:
-        """Return the places that sources may be in: never the files that this environment itself works with."""
-        signing = self.signing
-        keys = (signing.decisions_key, signing.decisions_head_file, signing.records_key, signing.records_head_file)
-        folders = (self.scratch, self.evidence_folder, self.dashboards_folder)
-        own = (*folders, *keys, signing.models_key, self.ledger().file)
-        return self.sources.excluding(place for place in own if place)
+        """Return the places that sources may be in: never the files that this environment itself works with.
+
+        These are every path in its settings and in those of its adapters, the trust files, and the state folder.
+        """
+        settings = {name: getattr(self, name) for name in Environment.model_fields if name != "sources"}
+        variables = [os.environ.get(name) for name in (TRUST_VARIABLE, STATE_VARIABLE)]
+        own = [settings, *self.adapters(), MACHINE_FOLDER, *(Path(each).absolute() for each in variables if each)]
+        return self.sources.excluding(places_in(own))
 
     def required_approval(self, model: str) -> RequiredApproval:
         """Return the approval requirements of a model: its own, if there are any, else the general ones."""

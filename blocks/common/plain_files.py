@@ -22,10 +22,11 @@ MAX_FILES, MAX_FILE_BYTES, MAX_FOLDER_BYTES, MAX_DEPTH = 1_000, 16 * 2**20, 64 *
 _LEFT_OUT: Final = "__pycache__"
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SECRET_NAME = re.compile(
-    r".*\.(pem|key|p12|pfx|jks|keystore|kdbx|ppk|env)|id_(rsa|dsa|ecdsa|ed25519)|(credentials|secrets?)(\.\w+)?|\.?netrc",
+    r"(.*\.(pem|key|p12|pfx|jks|keystore|kdbx|ppk|env)|id_(rsa|dsa|ecdsa|ed25519)|(credentials|secrets?)(\.\w+)?|\.?netrc)"
+    r"(\.(bak|old|orig|save|copy|\d+)|~)*",
     re.IGNORECASE,
 )
-_SECRET_CONTENT = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
+_SECRET_CONTENT = re.compile(rb"-{4,5} ?BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)? ?-{4,5}|PuTTY-User-Key-File-\d")
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
@@ -52,8 +53,8 @@ def read_file(folder: Path, name: str) -> bytes | None:
 
 
 def holds_private_key(content: bytes) -> bool:
-    """Whether a private key in PEM form stands in the content."""
-    return bool(_SECRET_CONTENT.search(content))
+    """Whether a private key in the form of PEM, PGP, SSH2 or PuTTY stands in the content, as ASCII or UTF-16."""
+    return bool(_SECRET_CONTENT.search(content.replace(b"\0", b"")))
 
 
 @contextmanager

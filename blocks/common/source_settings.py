@@ -5,10 +5,12 @@ turn. A path is checked where its links lead.
 """
 
 import os
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from blocks.common.errors import Rejected
 
@@ -17,6 +19,36 @@ _MACHINE_FOLDERS = ("/dev", "/etc", "/proc", "/run", "/sys")
 
 GUARDED_SCHEMES = ("postgresql", "sqlite")
 """The databases whose own means keep a query from changing anything."""
+
+
+STATE_VARIABLE = "RATCHET_STATE"
+"""Variable with the state folder of this machine: databases, keys and accounts of its servers."""
+
+_PATH_SETTING = re.compile(r"(.*_)?(key|file|folder|root)")
+_FILE_ADDRESS = re.compile(r"(?:sqlite(?:\+\w+)?:///|file:(?://(?:localhost)?)?)([^?#]+)")
+
+
+def places_in(settings: object, name: str = "") -> Iterator[str]:
+    """Yield the folders and files that settings name, at any depth: paths, `sqlite:` and `file:` addresses.
+
+    A text counts if it is an absolute path, or if its setting's name says that it is one (`models_key`).
+    """
+    if isinstance(settings, BaseModel):
+        settings = dict(settings)
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            yield from places_in(value, str(key))
+    elif isinstance(settings, list | tuple | set | frozenset):
+        for value in settings:
+            yield from places_in(value)
+    elif isinstance(settings, SecretStr):
+        yield from places_in(settings.get_secret_value(), name)
+    elif isinstance(settings, str | Path):
+        address = _FILE_ADDRESS.match(text := str(settings))
+        path = Path(unquote(address[1]) if address else text).expanduser()
+        named = isinstance(settings, Path) or address or path.is_absolute() or _PATH_SETTING.fullmatch(name)
+        if text and named and path != Path("/") and (address or "://" not in text):
+            yield str(path.absolute())
 
 
 class SourceSettings(BaseModel):
@@ -61,7 +93,7 @@ class SourceSettings(BaseModel):
     def check_paths(self, paths: Iterable[Path], named: str) -> None:
         """Check paths of this machine: where their links lead must be below a root, and in no hidden folder of it.
 
-        `named` is the source, for the message.
+        `named` is the source, for the message. The message shows a link that leads outside, and not where to.
 
         Raises:
             Rejected: a path is outside.
@@ -69,21 +101,27 @@ class SourceSettings(BaseModel):
         allowed = {Path(os.path.realpath(root)) for root in self.roots}
         denied = {Path(os.path.realpath(folder)) for folder in self.excluded}
         denied |= {Path(folder) for folder in _MACHINE_FOLDERS} - allowed
+
+        def root_of(real: Path) -> Path | None:
+            around = next((place for place in (real, *real.parents) if place in allowed or place in denied), None)
+            return None if around in denied else around
+
         for path in paths:
             real = Path(os.path.realpath(path))
-            around = [place for place in (real, *real.parents) if place in allowed or place in denied]
-            root = around[0] if around and around[0] not in denied else None
-            if root is None:
-                raise _refused(named, "the path", str(real), "roots", f"Move it below one ({_listed(self.roots)})")
+            if (root := root_of(real)) is None:
+                shown = Path(os.path.abspath(path))  # noqa: PTH100  (no link is followed)
+                links = [place for place in reversed(shown.parents) if place.is_symlink()]
+                shown = next((link for link in links if root_of(Path(os.path.realpath(link))) is None), shown)
+                raise _refused(named, "the path", str(shown), "roots", f"Move it below one ({_listed(self.roots)})")
             if hidden := next((part for part in real.relative_to(root).parts if part.startswith(".")), ""):
                 remedy = f"It is in the hidden {hidden!r}: move it"
                 raise _refused(named, "the path", str(real), "roots", remedy)
 
     def check_object(self, bucket: str, key: str, named: str) -> None:
         """Check an object or a prefix in S3. Raises Rejected if it is in none of the buckets and prefixes."""
-        inside = PurePosixPath(bucket, key.strip("/"))
-        for allowed in self.buckets:
-            if allowed == "*" or inside.is_relative_to(PurePosixPath(allowed)):
+        inside = f"{bucket}/{key}"  # compared by letters, as S3 does: `b//in/x` is not below `b/in`
+        for allowed in () if ".." in key.split("/") else self.buckets:
+            if allowed == "*" or f"{inside}/".startswith(f"{allowed.rstrip('/')}/"):
                 return
         raise _refused(
             named, "the place", f"s3://{bucket}/{key}", "buckets", f"Use one of them ({_listed(self.buckets)})"

@@ -5,7 +5,7 @@ when its rows are in the lake, and the next load of a growing folder reads only 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from os.path import commonprefix
@@ -34,32 +34,37 @@ class SourceFile:
         position_label: the text before a row's number ("line", or "b.csv line").
         format: how it is written.
         constants: columns with one value for the whole file, as text: those of declared partition folders.
+        key: the object that it is a copy of, if it is one.
     """
 
     path: Path
     position_label: str
     format: SourceFormat = PLAIN_FORMAT
     constants: Mapping[str, str | None] = field(default_factory=dict)
+    key: PurePath | None = None
 
     @property
     def suffix(self) -> str:
         """The suffix that names the format, in lower case, such as ".csv", also of "rows.csv.gz"."""
         return data_suffix(self.path)
 
-    def change_stamp(self) -> tuple[int, int]:
-        """Return size and modification time, which change when the file is written to."""
+    def change_stamp(self) -> tuple[int, int, int, int]:
+        """Return size, times and number of the file, which change when it is written to or another takes its place."""
         status = self.path.stat()
-        return status.st_size, status.st_mtime_ns
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
     def sha256(self) -> str:
         """Return the SHA-256 of the file's bytes, 64 hexadecimal digits."""
         return file_digest(self.path)
 
 
-def list_files(source: str, format_: SourceFormat = PLAIN_FORMAT) -> tuple[SourceFile, ...]:
+def list_files(
+    source: str, format_: SourceFormat = PLAIN_FORMAT, check: Callable[[list[Path]], None] = lambda _: None
+) -> tuple[SourceFile, ...]:
     """Return the files of a path, a folder or a glob, sorted by path; all must have one format.
 
-    A folder includes the files of its sub-folders; only names that begin with `_` or `.` are skipped.
+    A folder includes the files of its sub-folders; only names that begin with `_` or `.` are skipped. `check` gets the
+    paths before any message names one: they may be behind a link.
 
     Raises:
         NotFound: the path does not exist, or nothing matches the glob.
@@ -68,7 +73,7 @@ def list_files(source: str, format_: SourceFormat = PLAIN_FORMAT) -> tuple[Sourc
     """
     return tuple(
         replace(file, format=format_, constants=partition_values(file.path, source, format_.partitions))
-        for file in _list_files(source)
+        for file in _list_files(source, check)
     )
 
 
@@ -114,13 +119,14 @@ def _decoded(text: str) -> str:
         raise Rejected(f"{text!r} is not UTF-8 behind its escapes. Rename the folder.") from cause
 
 
-def _list_files(source: str) -> tuple[SourceFile, ...]:
+def _list_files(source: str, check: Callable[[list[Path]], None]) -> tuple[SourceFile, ...]:
     path = _valid_path(source)
     if not path.exists() and GLOB_CHARACTERS & set(source):
-        return _with_labels(_matching(path), path, source)
+        return _with_labels(_matching(path), path, source, check)
     # Spark writes a folder called x.parquet
     if path.is_dir() and (data_suffix(path) not in POSITION_UNITS or any(path.iterdir())):
-        return _with_labels(_files_in_folder(path), path, source)
+        return _with_labels(_files_in_folder(path), path, source, check)
+    check([path])
     return (SourceFile(checked_path(source), _position_unit(path)),)
 
 
@@ -162,7 +168,7 @@ def fixed_path(source: str) -> Path:
     return path if path.exists() else Path(*_fixed_parts(path))
 
 
-def check_unchanged(files: Sequence[SourceFile], stamps: Sequence[tuple[int, int]]) -> None:
+def check_unchanged(files: Sequence[SourceFile], stamps: Sequence[tuple[int, ...]]) -> None:
     """Raise Unavailable if a file was changed since its stamp was taken."""
     for file, stamp in zip(files, stamps, strict=True):
         if file.change_stamp() != stamp:
@@ -190,7 +196,10 @@ def _files_in_folder(folder: Path) -> list[Path]:
     return found
 
 
-def _with_labels(paths: list[Path], top: Path, source: str) -> tuple[SourceFile, ...]:
+def _with_labels(
+    paths: list[Path], top: Path, source: str, check: Callable[[list[Path]], None]
+) -> tuple[SourceFile, ...]:
+    check(paths)
     for path in paths:
         _position_unit(path)
     if len(endings := sorted({data_suffix(path) for path in paths})) > 1:

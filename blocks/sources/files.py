@@ -68,7 +68,7 @@ class FileSource(Source):
             self._stamps = [self._stamps[index] for index in new]
             self._contents = [self._contents[index] for index in new]
         self.position_labels = tuple(file.position_label for file in self.files) or (ROW_UNIT,)
-        self.size_bytes = sum(size for size, _ in self._stamps)
+        self.size_bytes = sum(stamp[0] for stamp in self._stamps)
         self.description = (
             f"{format_name} file {self.files[0].path}" if total == 1 else f"{total} {format_name} files {address}"
         )
@@ -78,7 +78,7 @@ class FileSource(Source):
     @cached_property
     def _contents(self) -> list[ProcessedFile]:
         contents = []
-        for file, (size, _) in zip(self.files, self._stamps, strict=True):
+        for file, (size, *_) in zip(self.files, self._stamps, strict=True):
             with file_errors(file.path):
                 content = f"sha256 {file.sha256()}{constants_text(file.constants)}"
                 contents.append(ProcessedFile(str(file.path.absolute()), size, content))
@@ -154,7 +154,9 @@ def _partition_hint(file: SourceFile, kinds: Mapping[str, str]) -> Iterator[None
     try:
         yield
     except Rejected as error:
-        named = [column for column in kinds if any(part.startswith(f"{column}=") for part in file.path.parts)]
+        named = [
+            column for column in kinds if any(part.startswith(f"{column}=") for part in (file.key or file.path).parts)
+        ]
         if missing := [column for column in named if f"column {column!r} is missing" in str(error)]:
             remedy = f"If the folder {missing[0]}=… holds its value, declare data.source.partitions: [{missing[0]}]."
             raise Rejected(f"{error} {remedy}") from error
@@ -189,8 +191,7 @@ def open_file_source(
         raise Rejected(f"{source!r} is a file; a query is for a database. Leave the query empty.")
     allowed.check_path(fixed_path(source), source)  # before anything outside is listed
     is_single_file = Path(source).is_file()  # it is always read
-    files = list_files(source, format_)
-    allowed.check_paths((file.path for file in files), source)  # which may be links
+    files = list_files(source, format_, lambda paths: allowed.check_paths(paths, source))  # which may be links
     return FileSource(files, kinds, source, None if is_single_file else processed)
 
 

@@ -24,7 +24,7 @@ from blocks.common.source_settings import SourceSettings
 from blocks.sources.base import RowBatch, VersionedTable, check_names, number_range, row_as_json, to_typed_batch
 from blocks.sources.file_listing import ROW_UNIT
 from blocks.sources.read_only_sql import database_url
-from blocks.sources.s3 import pyiceberg_properties
+from blocks.sources.s3 import s3_client
 from blocks.sources.secret_addresses import masked
 from blocks.sources.versioned_tables import ICEBERG_PREFIX, iso_time, rows_changed, table_address, table_errors
 
@@ -117,7 +117,7 @@ class CheckedFileIO(PyArrowFileIO):  # type: ignore[misc]
         if scheme == "file":
             allowed.check_path(Path(path), location)
         elif scheme in ("s3", "s3a", "s3n"):
-            allowed.check_object(netloc, path.removeprefix(netloc), location)
+            allowed.check_object(netloc, path.removeprefix(f"{netloc}/"), location)
         else:
             raise Rejected(f"the table names the file {location!r}; only files of this machine and of S3 are read.")
         return super().new_input(location)
@@ -149,9 +149,22 @@ def open_iceberg_table(address: str, allowed: SourceSettings) -> Table:
     place = _catalog_uri(catalog, allowed)
     opened = load_catalog(owner or ("default" if place else catalog), **place, **ours, init_catalog_tables="false")
     opened._load_file_io = lambda given=None, location=None: _io(ours, given or {})
-    if (uri := str(opened.properties.get("uri", ""))).startswith("http"):
+    if urlsplit(uri := str(opened.properties.get("uri", ""))).scheme in ("http", "https"):
         _catalog_uri(uri, allowed)  # a REST catalog may send its clients elsewhere
     return opened.load_table(table)
+
+
+def pyiceberg_properties() -> dict[str, str]:
+    """Return endpoint, region and credentials of the AWS SDK's configuration for pyiceberg's own S3 client."""
+    import boto3
+
+    client, credentials = s3_client(), boto3.Session().get_credentials()
+    found = {"s3.endpoint": client.meta.endpoint_url, "s3.region": client.meta.region_name}
+    if credentials:
+        frozen = credentials.get_frozen_credentials()
+        found |= {"s3.access-key-id": frozen.access_key, "s3.secret-access-key": frozen.secret_key}
+        found["s3.session-token"] = frozen.token
+    return {name: value for name, value in found.items() if value}
 
 
 def _static_table(address: str, ours: Mapping[str, str]) -> Table:

@@ -26,7 +26,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.util import greenlet_spawn
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.common.source_settings import GUARDED_SCHEMES, SourceSettings
+from blocks.common.source_settings import SourceSettings
 from blocks.sources.file_listing import checked_path
 from blocks.sources.secret_addresses import masked
 
@@ -67,6 +67,12 @@ _WRITING_WORDS = re.compile(  # SQL Server needs no semicolon between two statem
     r"utl_\w+|dbms_\w+)\b|/\*!",
     re.IGNORECASE,
 )
+_ACTING_IN_POSTGRES: Final = re.compile(  # functions that everyone may call, in a read-only transaction too
+    r"\b(pg_logical_emit_message|pg_notify|pg_export_snapshot|\w+_to_xml\w*|ts_stat|ts_rewrite)\b|\bu&\s*[\"']",
+    re.IGNORECASE,
+)
+_FILE_DATABASES: Final = {"access", "chdb", "duckdb", "motherduck", "shillelagh", "gsheets", "csvfile", "datafusion"}
+"""Databases that are a library in this process: they open files of this machine by themselves."""
 _CONNECT_SECONDS = 10
 
 _READING: Final = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
@@ -75,7 +81,8 @@ _ACTING_FUNCTIONS: Final = {"load_extension", "readfile", "writefile", "edit", "
 _POSTGRES_POWERS = """
 SELECT current_setting('transaction_read_only') AS read_only,
     (SELECT string_agg(rolname, ', ') FROM pg_catalog.pg_roles
-     WHERE (rolsuper OR rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'))
+     WHERE (rolsuper OR rolreplication
+            OR rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'))
        AND pg_catalog.pg_has_role(session_user, oid, 'MEMBER')) AS roles,
     (SELECT string_agg(DISTINCT proname, ', ') FROM pg_catalog.pg_proc
      WHERE (proname LIKE 'dblink%' OR proname IN ('lo_import', 'lo_export', 'pg_read_file', 'pg_read_binary_file',
@@ -110,6 +117,9 @@ def database_url(source: str, allowed: SourceSettings) -> sa.URL:
         )
     if backend == "sqlite":
         return _sqlite_url(url, allowed, shown)
+    if backend != "postgresql" and (backend in _FILE_DATABASES or not url.host):
+        remedy = "Give the host of a server, or export the rows as Parquet"
+        raise Rejected(f"{shown}: it names no server, and {backend} may open any file of this machine. {remedy}.")
     if re.search(r"[=:/%\s]", url.database or ""):  # libpq would read it as an address of its own
         raise Rejected(f"{shown}: {url.database!r} is no name of a database. Write {backend}://host/name.")
     if not re.fullmatch(r"[\w.:-]*", url.host or ""):  # a part of the password, if it has an @; not repeated
@@ -127,6 +137,8 @@ def _sqlite_url(url: sa.URL, allowed: SourceSettings, shown: str) -> sa.URL:
         raise Rejected(f"{shown}: SQLite is read by Python's own driver. Write sqlite:///folder/file.db.")
     if not url.database or url.database == ":memory:":
         raise Rejected(f"{shown}: it names no file. Write sqlite:///folder/file.db.")
+    if not re.fullmatch(r"\d{1,5}(\.\d+)?", str(url.query.get("timeout", 5))):
+        raise Rejected(f"{shown}: its timeout is no number of seconds. Write ?timeout=5, or leave it out.")
     allowed.check_path(Path(url.database), shown)
     checked_path(url.database)  # SQLite would say less about a mistyped name
     return url
@@ -137,7 +149,7 @@ def check_query(query: str, url: sa.URL, shown: str) -> None:
 
     Raises:
         Rejected: it begins with another word than SELECT, WITH, VALUES or TABLE; it holds more than one statement; or,
-            for a database without a guard of its own, it holds a word that writes.
+            but for SQLite, it holds a word that writes or acts.
     """
     statement, first = query.strip().rstrip("; \t\r\n"), ""
     if match := _FIRST_WORD.match(statement):
@@ -149,7 +161,8 @@ def check_query(query: str, url: sa.URL, shown: str) -> None:
             f"{shown}: the query holds a semicolon, so it may be several statements. Take it out, also of comments; "
             "in a text write CHR(59), or CHAR(59)."
         )
-    if url.get_backend_name() not in GUARDED_SCHEMES and (found := _WRITING_WORDS.search(statement)):
+    words = {"sqlite": None, "postgresql": _ACTING_IN_POSTGRES}.get(url.get_backend_name(), _WRITING_WORDS)
+    if words and (found := words.search(statement)):
         raise Rejected(f"{shown}: the query holds {found[0]!r}, and a source is only read. Take the word out.")
 
 
@@ -198,7 +211,7 @@ def _connected(url: sa.URL, shown: str) -> sa.Connection:
         return engine.connect().execution_options(no_parameters=True)  # a % in a query is one
     except ImportError as cause:
         raise Rejected(f"{shown}: its driver is not installed ({cause}). Install it.") from cause
-    except (SQLAlchemyError, PostgresError, OSError, TypeError) as cause:
+    except (SQLAlchemyError, PostgresError, OSError, TypeError, ValueError) as cause:
         reason = _without_secrets(str(getattr(cause, "orig", None) or cause), url)
         raise Unavailable(f"{shown}: no connection: {reason}. Check that it runs, then try again.") from None
 

@@ -17,11 +17,12 @@ from blocks.common.aws.clients import error_code
 from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
 from blocks.common.source_settings import SourceSettings
 from blocks.sources.base import RowBatch, Source, declaration_text
-from blocks.sources.dialects import PLAIN_FORMAT, SourceFormat, data_suffix
+from blocks.sources.dialects import PLAIN_FORMAT, SourceFormat, data_suffix, is_compressed
 from blocks.sources.file_listing import (
     GLOB_CHARACTERS,
     POSITION_UNITS,
     ProcessedFile,
+    SourceFile,
     check_no_table,
     constants_text,
     list_files,
@@ -77,6 +78,7 @@ class S3Source(Source):
         if len(self._objects) < total:
             self.description = f"{len(self._objects)} new of {total} objects of {self._named}"
         self._folder: Path | None = None
+        self._copies: dict[Path, _ListedObject] = {}
         self._files: FileSource | None = None
 
     @property
@@ -134,20 +136,22 @@ class S3Source(Source):
     def _fetched(self) -> FileSource:
         if self._files is None:
             self._folder = Path(tempfile.mkdtemp(prefix="s3-", dir=self._scratch))
-            client = _client()
-            for listed in self._objects:
-                _fetch(client, self._bucket, listed, self._folder / self._bucket / listed.key)
-            top, first = self._folder / self._bucket, self._objects[0]
+            client = s3_client()
+            for index, listed in enumerate(self._objects):
+                self._copies[self._folder / _copy_name(index, listed.key)] = listed
+            for copy, listed in self._copies.items():
+                _fetch(client, self._bucket, listed, copy)
             format_ = replace(self._format, partitions=())  # which are in the keys, not in the folders of the copies
-            files = tuple(
-                replace(file, constants=self._constants(PurePosixPath(file.path.relative_to(top).as_posix())))
-                for file in list_files(str(top / first.key if len(self._objects) == 1 else top), format_)
-            )
-            if len(self._objects) == 1 < self._total:
-                files = (replace(files[0], position_label=f"{first.key} {files[0].position_label}"),)
+            files = tuple(map(self._described, list_files(str(self._folder), format_)))
             self._files = FileSource(files, self.kinds, self._named)
             self.position_labels = self._files.position_labels
         return self._files
+
+    def _described(self, file: SourceFile) -> SourceFile:
+        """Return a local copy with what the key of its object says."""
+        key, unit = PurePosixPath(self._copies[file.path].key), POSITION_UNITS[file.suffix]
+        label = f"{self._copies[file.path].key} {unit}" if self._total > 1 else unit
+        return replace(file, key=key, constants=self._constants(key), position_label=label)
 
     @contextmanager
     def _s3_urls_in_errors(self) -> Iterator[None]:
@@ -155,7 +159,10 @@ class S3Source(Source):
         try:
             yield
         except PortError as error:
-            raise type(error)(str(error).replace(f"{self._folder}/", "s3://")) from error
+            message = str(error)
+            for copy, listed in self._copies.items():
+                message = message.replace(str(copy), f"s3://{self._bucket}/{listed.key}")
+            raise type(error)(message.replace(str(self._folder), self._named)) from error
 
 
 def parse_s3_url(url: str) -> tuple[str, str]:
@@ -198,7 +205,7 @@ class S3Folder:
         copy = self.path / name
         if not copy.exists():
             listed = self._objects.get(name) or self._listed(name)
-            _fetch(_client(), self._bucket, listed, copy)
+            _fetch(s3_client(), self._bucket, listed, copy)
         return copy
 
     def close(self) -> None:
@@ -207,29 +214,22 @@ class S3Folder:
 
     def _listed(self, name: str) -> _ListedObject:
         with _s3_errors(f"{self._named}{name}"):
-            head = _client().head_object(Bucket=self._bucket, Key=f"{self._prefix}{name}")
+            head = s3_client().head_object(Bucket=self._bucket, Key=f"{self._prefix}{name}")
         return _ListedObject(f"{self._prefix}{name}", head["ETag"], head["ContentLength"])
 
 
-def pyiceberg_properties() -> dict[str, str]:
-    """Return endpoint, region and credentials of the AWS SDK's configuration for pyiceberg's own S3 client."""
-    import boto3
-
-    client, credentials = _client(), boto3.Session().get_credentials()
-    found = {"s3.endpoint": client.meta.endpoint_url, "s3.region": client.meta.region_name}
-    if credentials:
-        frozen = credentials.get_frozen_credentials()
-        found |= {"s3.access-key-id": frozen.access_key, "s3.secret-access-key": frozen.secret_key}
-        found["s3.session-token"] = frozen.token
-    return {name: value for name, value in found.items() if value}
-
-
-def _client() -> Any:
+def s3_client() -> Any:
+    """Return boto3's client. Raises Rejected if the extra `aws` is not installed."""
     try:
         import boto3
     except ImportError as cause:
         raise Rejected(f"S3 needs the extra 'aws' ({cause}). Install it.") from cause
     return boto3.client("s3")
+
+
+def _copy_name(index: int, key: str) -> str:
+    """Return the name of a local copy. It is not made of the key, which may be `/any/file` or go upwards."""
+    return f"{index:09}{data_suffix(Path(key))}{'.gz' if is_compressed(Path(key)) else ''}"
 
 
 def _folder_of_pattern(key: str) -> str:
@@ -249,6 +249,8 @@ def _list_objects(bucket: str, key: str, named: str) -> tuple[_ListedObject, ...
     if not chosen:
         raise NotFound(f"{named}: there is no object. Check bucket, key and region.")
     for one in chosen:
+        if ".." in PurePosixPath(one.key).parts or not one.key.isprintable():
+            raise Rejected(f"{named}: the key {one.key!a} goes upwards or has control characters. Rename the object.")
         if data_suffix(Path(one.key)) not in POSITION_UNITS:
             raise Rejected(
                 f"s3://{bucket}/{one.key}: objects with this suffix cannot be read. Use {', '.join(POSITION_UNITS)}; "
@@ -259,7 +261,7 @@ def _list_objects(bucket: str, key: str, named: str) -> tuple[_ListedObject, ...
 
 def _list_all(bucket: str, prefix: str, named: str) -> list[_ListedObject]:
     with _s3_errors(named):
-        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        pages = s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return [
             _ListedObject(entry["Key"], entry["ETag"], entry["Size"])
             for page in pages
@@ -269,7 +271,7 @@ def _list_all(bucket: str, prefix: str, named: str) -> list[_ListedObject]:
 
 def _is_selected(name: str, key: str, fixed: str) -> bool:
     parts = PurePosixPath(name).parts
-    if name.endswith("/") or ".." in parts:
+    if name.endswith("/"):
         return False
     if fixed != key:
         pattern = PurePosixPath(key).parts
@@ -288,8 +290,7 @@ def _fetch(client: Any, bucket: str, listed: _ListedObject, to: Path) -> None:
         with to.open("wb") as copy:
             shutil.copyfileobj(body, copy, _CHUNK)
     if (size := to.stat().st_size) != listed.size_bytes:
-        problem = f"{size} of {listed.size_bytes} bytes were received"
-        raise Unavailable(f"s3://{bucket}/{listed.key}: {problem}. Try again.")
+        raise Unavailable(f"s3://{bucket}/{listed.key}: {size} of {listed.size_bytes} bytes were received. Try again.")
 
 
 @contextmanager

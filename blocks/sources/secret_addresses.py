@@ -17,16 +17,24 @@ BLOCK_PREFIX = "block:"
 """Prefix of a source that names a Secret block: `block:crm`."""
 
 _NAMES = r"[\w.+-]*(?:pass|pwd|secret|token|credential|signature|(?:api|access|account|private)[_-]?key)[\w.+-]*|sig"
-_URL_PASSWORD = re.compile(r"(//[^/?#@:\s]*|(?<!\S)[\w.+-]+:/?[^/?#@:\s]+):(?!//)[^\n]*@")
-_NAMED_SECRET = re.compile(rf"(?<![\w.+-])({_NAMES})(\s*=\s*)('[^']*'|[^&;#\s]+)", re.IGNORECASE)
+_URL_PASSWORD = re.compile(
+    r"(//[^/?#@:\s]*|(?<!\S)[\w.+-]+:/?[^/?#@:\s]+|(?<!\S)(?!(?:block|delta|iceberg):)[\w.+-]+(?=:[^/\s]+@))"
+    r":(?!//)[^\n]*@"
+)
+_URL_TOKEN = re.compile(r"(https?://)[^/?#@\s]+@", re.IGNORECASE)
+_NAMED_SECRET = re.compile(
+    rf"((?<![\w.+-])(?:{_NAMES})|(?<=[?&])(?:auth|key))([\"']?\s*(?:=|(?<=[\"'\s]):|:(?=\s))\s*)"
+    r"(?=\S)(?:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|\{(?:[^}]|\}\})*\})?[^&;#\s]*",
+    re.IGNORECASE,
+)
 
 
 def masked(text: str) -> str:
     """Return a text without the passwords of the addresses in it.
 
-    Masked are `user:password@` of a URL, and values behind names such as `password=`, `X-Amz-Signature=` or `PWD=`, in
-    a query string, in libpq's form and in ODBC's. A text with one that shows only when percent-escapes are decoded is
-    cut at the first escape.
+    Masked are `user:password@` of a URL, `token@` of a web address, and values behind names such as `password=`,
+    `X-Amz-Signature=` or `PWD=`, in a query string, in libpq's form, in ODBC's, in YAML and in JSON. A text with one
+    that shows only when percent-escapes are decoded is cut at the first escape.
     """
     shown = decoded = _masked_once(text)
     for _ in range(3):  # escapes may be escaped
@@ -37,7 +45,7 @@ def masked(text: str) -> str:
 
 
 def _masked_once(text: str) -> str:
-    return _NAMED_SECRET.sub(r"\1\2***", _URL_PASSWORD.sub(r"\1:***@", text))
+    return _NAMED_SECRET.sub(r"\1\2***", _URL_TOKEN.sub(r"\1***@", _URL_PASSWORD.sub(r"\1:***@", text)))
 
 
 def resolve_address(source: str) -> str:

@@ -52,6 +52,8 @@ class AwsClients:
         except ClientError as cause:
             raise ResourceFailure(f'ClientError: Data download failed: {cause} (S3 URL "{uri}")') from cause
         keys = [key for key in keys if not key.endswith("/")]
+        if upwards := [key for key in keys if ".." in key.split("/")]:
+            raise ResourceFailure(f"ClientError: Data download failed: the key {upwards[0]!r} goes upwards")
         for key in keys:
             target = folder / (key.removeprefix(prefix).lstrip("/") or key.rsplit("/", 1)[-1])
             target.parent.mkdir(parents=True, exist_ok=True)

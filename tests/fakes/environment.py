@@ -1,6 +1,7 @@
 """An environment of fakes for tests of tasks: lake, tracking, endpoint and ledger in memory."""
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +51,9 @@ class World(Environment):
             "ledger": FakeLedger(),
         }
         return env
+
+    def adapters(self) -> Iterator[Block]:
+        return iter(self._adapters.values())
 
     def _adapter(self, path: str) -> Block:
         return self._adapters[path]

@@ -2,29 +2,41 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
+from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from deltalake import write_deltalake
+from prefect.blocks.core import Block
 from pyiceberg.catalog.sql import SqlCatalog
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
+import blocks
 from blocks import sources
-from blocks.common.errors import NotFound, PortError, Rejected
+from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
 from blocks.common.source_settings import SourceSettings
+from blocks.environment import Environment
 from blocks.sources.read_only_sql import check_query
 from blocks.sources.secret_addresses import masked, resolve_address
+from blocks.tracking.mlflow import MlflowTracking
 from tasks.batch.input import open_inference_input
 from tasks.ingestion.landing import open_source_rows
 from tests.fakes.environment import SPEC, World
 from tests.fixtures.postgres_server import running_server, server_binaries
+from tests.fixtures.s3_server import s3_with_bucket
 from tests.fixtures.sources import ANYWHERE
 
 KINDS = {"id": "key", "age": "number"}
@@ -85,6 +97,8 @@ ADDRESSES = {
     "another file system": "sqlite:///{0}?vfs=unix-none",
     "shared memory": "sqlite:///{0}?cache=shared",
     "another driver": "sqlite+aiosqlite:///{0}",
+    "a timeout that is no number": "sqlite:///{0}?timeout=abc",
+    "a timeout without an end": "sqlite:///{0}?timeout=inf",
     "in memory": "sqlite://",
     "upwards": "sqlite:///{0}/../people.db",
 }
@@ -123,6 +137,15 @@ def test_a_database_without_a_guard_is_queried_only_where_it_is_named_and_by_wor
         with pytest.raises(Rejected):
             check_query(written, url, dialect)
     check_query("SELECT id FROM people WHERE updated_at > 7", url, dialect)
+
+
+@pytest.mark.parametrize("address", ["duckdb:///people.duckdb", "duckdb://host/people", "duckdb://", "mysql:///people"])
+def test_a_database_that_opens_files_by_itself_is_refused_also_where_it_is_named(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.impls, "duckdb", lambda: SQLiteDialect)  # as if its driver were installed
+    with pytest.raises(Rejected, match=r"names no server.*Parquet"):
+        read(address, QUERY, SourceSettings(roots=("/",), hosts=("*",), schemes=("duckdb", "mysql")))
 
 
 # PostgreSQL
@@ -176,6 +199,12 @@ POSTGRES_STATEMENTS = [
     "SELECT query_to_xml('SET TRANSACTION READ WRITE', true, true, '')::text AS id, wipe() AS age",
     "SELECT query_to_xml('DELETE FROM people RETURNING 1', true, true, '')::text AS id, 1 AS age",
     "SELECT * FROM people FOR UPDATE",
+    "SELECT pg_logical_emit_message(false, 'p', 'x')::text AS id, 1 AS age",
+    "SELECT PG_NOTIFY('c', 'x')::text AS id, 1 AS age",
+    "SELECT pg_export_snapshot() AS id, 1 AS age",
+    'SELECT U&"pg\\005fexport_snapshot"() AS id, 1 AS age',
+    "SELECT database_to_xml(true, true, '')::text AS id, 1 AS age",
+    "SELECT word AS id, 1 AS age FROM ts_stat('SELECT pg_export' || '_snapshot()::tsvector')",
     "CALL wipe_all()",
     "/* /* */ SELECT */ CALL wipe_all()",
     "/* /* */ SELECT */ DROP TABLE people",
@@ -224,6 +253,10 @@ def test_a_role_that_can_act_outside_of_a_query_is_refused(crm: tuple[str, str],
         with pytest.raises(Rejected, match=granted):
             read(reader, QUERY)
         run(f"REVOKE {granted} FROM {role}")
+    run(f"ALTER ROLE {role} REPLICATION")
+    with pytest.raises(Rejected, match="can do more than read"):
+        read(reader, QUERY)
+    run(f"ALTER ROLE {role} NOREPLICATION")
     run(f"GRANT EXECUTE ON FUNCTION pg_read_file(text) TO {role}")
     with pytest.raises(Rejected, match=r"may call pg_read_file.*REVOKE"):
         read(reader, QUERY)
@@ -255,6 +288,14 @@ def test_a_host_that_is_not_named_is_not_asked(source: str, monkeypatch: pytest.
     monkeypatch.setattr("socket.getaddrinfo", lambda *_: pytest.fail("no name is resolved"))
     with pytest.raises(Rejected):
         read(source, QUERY if "iceberg" not in source else "", SourceSettings(hosts=("db.example:5432",)))
+
+
+@pytest.mark.parametrize("uri", ["http://evil.example/x", "HTTPS://evil.example", "Http://evil.example"])
+def test_a_catalog_does_not_send_its_clients_elsewhere(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = SimpleNamespace(properties={"uri": uri}, load_table=lambda _: pytest.fail("it is asked"))
+    monkeypatch.setattr("blocks.sources.iceberg_tables.load_catalog", lambda *_, **__: opened)
+    with pytest.raises(Rejected, match=r"evil\.example.*sources\.hosts"):
+        read("iceberg:https://db.example#crm.people", "", SourceSettings(hosts=("db.example",)))
 
 
 # Places
@@ -353,6 +394,28 @@ def test_a_link_out_of_the_allowed_folder_is_not_followed(
     (inside / link).symlink_to(outside / target)
     with pytest.raises(Rejected, match=r"sources\.roots"):
         read(f"{inside}/{source}", "", SourceSettings(roots=(str(inside),)))
+
+
+def test_no_message_names_a_file_behind_a_link_out_of_the_allowed_folder(outside: Path, inside: Path) -> None:
+    (outside / "unannounced merger.txt").touch()
+    (inside / "sub").symlink_to(outside)
+    for source in ("*/*", "*/*.txt", "sub", "sub/*", "sub/unannounced*"):
+        with pytest.raises(Rejected, match=r"sub' is not among.*sources\.roots") as refused:
+            read(f"{inside}/{source}", "", SourceSettings(roots=(str(inside),)))
+        assert "merger" not in str(refused.value) and str(outside) not in str(refused.value)
+
+
+def test_another_file_of_the_same_size_and_time_is_not_read_in_its_place(outside: Path, inside: Path) -> None:
+    path = inside / "one.csv"
+    path.write_text("id,age\na,1\n")
+    before = path.stat()
+    with closing(sources.open_source(str(path), query="", kinds=KINDS, allowed=ANYWHERE)) as opened:
+        path.unlink()
+        (outside / "two.csv").write_text("id,age\nb,2\n")
+        path.symlink_to(outside / "two.csv")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(Unavailable, match="changed while it was read"):
+            opened.read_table()
 
 
 def test_a_database_and_a_table_behind_a_link_are_not_followed(outside: Path, inside: Path) -> None:
@@ -470,6 +533,85 @@ def test_an_environment_never_reads_its_own_keys_ledger_and_scratch(tmp_path: Pa
     env.allowed_sources().check_path(tmp_path / "rows.csv", "the source")
 
 
+def path_settings(adapter: type[Block]) -> list[str]:
+    """The settings of an adapter that are a path by their type or by their description."""
+    fields = adapter.model_fields.items()
+    return [
+        name
+        for name, field in fields
+        if "Path" in str(field.annotation)
+        or (field.annotation is str and re.match(r"(Local )?([Ff]older|[Ff]ile) ", field.description or ""))
+    ]
+
+
+def test_no_path_in_the_settings_of_any_adapter_is_a_source(tmp_path: Path) -> None:
+    names = [each.name for each in walk_packages(blocks.__path__, "blocks.") if ".migrations" not in each.name]
+    found = [each for name in names for each in vars(import_module(name)).values() if isinstance(each, type)]
+    adapters = {each for each in found if issubclass(each, Block) and not issubclass(each, Environment)}
+    settings = [(adapter, name) for adapter in adapters for name in path_settings(adapter)]
+    known = {"LocalLake", "LocalTrainer", "LocalEndpoint", "SageMakerTrainer", "DuckDBEngine"}
+    assert known <= {adapter.__name__ for adapter, _ in settings}
+    env, place = World.at(tmp_path), tmp_path / "a place of its own"
+    for adapter, setting in settings:
+        env._adapters["lake"] = adapter.model_construct(**{setting: place})
+        for path in (place, place / "rows.csv"):
+            with pytest.raises(Rejected, match=r"sources\.roots"):
+                env.allowed_sources().check_path(path, f"{adapter.__name__}.{setting}")
+
+
+def test_the_state_folder_and_the_trust_files_are_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATCHET_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("RATCHET_TRUST", str(tmp_path / "trust"))
+    env = World.at(tmp_path / "env")
+    env._adapters["tracking"] = MlflowTracking(tracking_uri=f"sqlite:///{tmp_path}/runs.db")
+    for place in ("state/gateway/accounts.db", "state/mlflow.db", "state/keys/x", "trust/local.toml", "runs.db"):
+        with pytest.raises(Rejected, match=r"sources\.roots"):
+            env.allowed_sources().check_path(tmp_path / place, "the source")
+    env.allowed_sources().check_path(tmp_path / "rows.csv", "the source")
+
+
+KEYS = {
+    "absolute": ("{elsewhere}/x.csv", "{elsewhere}/x.csv"),
+    "absolute, of a bucket": ("", "{elsewhere}/x.csv"),
+    "absolute, of a pattern": ("{elsewhere}/*.csv", "{elsewhere}/x.csv"),
+}
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with s3_with_bucket("attacks") as name:
+        yield name
+
+
+@pytest.fixture
+def put(bucket: str) -> Iterator[Callable[[str], object]]:
+    client = boto3.client("s3")
+    yield lambda key: client.put_object(Bucket=bucket, Key=key, Body=b"id,age\na,1\n")
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for found in page.get("Contents", ()):
+            client.delete_object(Bucket=bucket, Key=found["Key"])
+
+
+@pytest.mark.parametrize(("address", "key"), KEYS.values(), ids=list(KEYS))
+def test_the_key_of_an_object_writes_no_file_elsewhere(
+    address: str, key: str, put: Callable[[str], object], tmp_path: Path
+) -> None:
+    elsewhere, scratch = tmp_path / "elsewhere", tmp_path / "scratch"
+    scratch.mkdir()
+    put(key.format(elsewhere=elsewhere))
+    assert read(f"s3://attacks/{address.format(elsewhere=elsewhere)}", scratch=scratch) == ["a"]
+    assert not elsewhere.exists() and not list(scratch.iterdir())
+    with pytest.raises(Rejected, match=r"sources\.buckets"):
+        read(f"s3://attacks/{elsewhere}/x.csv", "", SourceSettings(buckets=(f"attacks{elsewhere}",)))
+
+
+@pytest.mark.parametrize("key", ["in/../x.csv", "in/a\x1b[2Jb.csv", "in/a\u202eb.csv"])
+def test_a_key_that_goes_upwards_or_has_control_characters_is_refused(key: str, put: Callable[[str], object]) -> None:
+    put(key)
+    with pytest.raises(Rejected, match="goes upwards or has control characters"):
+        read("s3://attacks/" + "/".join(["in", *["*"] * (key.count("/"))]))
+
+
 @pytest.mark.parametrize("source", ["s3://other/in/x.csv", "s3://data/x.csv", "s3://data/inner/x.csv", "s3://data/in*", "s3://data/",
                                     "s3://data/in/../x.csv", "s3://data2/in/x.csv", "s3://DATA/in/x.csv", "delta:s3://data/inner/t"])  # fmt: skip
 def test_a_bucket_or_prefix_that_is_not_named_is_not_listed(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -518,6 +660,18 @@ PASSWORDS = [
     "iceberg:postgresql://bob:hunter2@host/catalog#crm.people",
     "iceberg:https://bob:hunter2@host#crm.people",
     "delta:s3://AKIA:hunter2@bucket/table",
+    "Server=h;Uid=bob;Pwd={a;hunter2};",
+    "Server=h;Uid=bob;Pwd={a}};hunter2};",
+    "host=db password='a\\' hunter2' dbname=crm",
+    "https://hunter2@github.com/rows.csv",
+    "iceberg:https://hunter2@host#crm.people",
+    "https://host/x.csv?auth=hunter2",
+    "https://host/x.csv?a=b&key=hunter2",
+    "bob:hunter2@host/crm",
+    "password: hunter2",
+    "{'password': 'hunter2'}",
+    '{"password": "a hunter2", "user": "bob"}',
+    '{"password":"hunter2"}',
 ]
 
 

@@ -111,7 +111,7 @@ class IcebergHouses:
 
 
 def _endpoint(bucket: str) -> dict[str, str]:
-    from blocks.sources.s3 import pyiceberg_properties
+    from blocks.sources.iceberg_tables import pyiceberg_properties
 
     return pyiceberg_properties() if bucket else {}
 
