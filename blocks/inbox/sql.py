@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, exists, func, insert, select, text
+from sqlalchemy import Connection, RowMapping, Select, bindparam, exists, func, insert, select, text, true
 from sqlalchemy.exc import IntegrityError
 
 from blocks.common.errors import ConcurrentWrite
@@ -148,7 +148,7 @@ class SqlInbox(Inbox):
             select(DELIVERIES, *run, last.label("last"))
             .join(PROCESSING_ATTEMPTS, PROCESSING_ATTEMPTS.c.sequence == STARTED_RUNS.c.turn)
             .join(DELIVERIES, DELIVERIES.c.id == PROCESSING_ATTEMPTS.c.delivery)
-            .where(~exists().where(RUN_REPORTS.c.run_id == STARTED_RUNS.c.run_id, RUN_REPORTS.c.final.is_(True)))
+            .where(~exists().where(RUN_REPORTS.c.run_id == STARTED_RUNS.c.run_id, RUN_REPORTS.c.final.is_(true())))
             .order_by(STARTED_RUNS.c.sequence)
             .limit(limit)
         )
@@ -162,7 +162,7 @@ class SqlInbox(Inbox):
         row = {"run_id": run_id, "status": status, "text": text, "final": final, "at": to_utc(at)}
 
         def work(connection: Connection) -> None:
-            ended = select(RUN_REPORTS.c.sequence).where(RUN_REPORTS.c.run_id == run_id, RUN_REPORTS.c.final.is_(True))
+            ended = select(RUN_REPORTS.c.sequence).where(RUN_REPORTS.c.run_id == run_id, RUN_REPORTS.c.final.is_(true()))
             if connection.execute(ended).first() is None:
                 connection.execute(insert(RUN_REPORTS), row)
 
