@@ -162,7 +162,8 @@ class SqlInbox(Inbox):
         row = {"run_id": run_id, "status": status, "text": text, "final": final, "at": to_utc(at)}
 
         def work(connection: Connection) -> None:
-            ended = select(RUN_REPORTS.c.sequence).where(RUN_REPORTS.c.run_id == run_id, RUN_REPORTS.c.final.is_(true()))
+            reports = select(RUN_REPORTS.c.sequence).where(RUN_REPORTS.c.run_id == run_id)
+            ended = reports.where(RUN_REPORTS.c.final.is_(true()))
             if connection.execute(ended).first() is None:
                 connection.execute(insert(RUN_REPORTS), row)
 
