@@ -181,8 +181,7 @@ def test_the_alert_links_to_the_page_where_there_is_one(env: World) -> None:
 
 
 def test_a_request_is_over_its_evidence_and_a_retry_finds_it(tmp_path: Path) -> None:
-    env, brought, shown = World.at(tmp_path), TeamModel(Path("models/price"), SPEC), evidence()
-    shown = shown.model_copy(update={"champion_version": ""})
+    env, brought, shown = World.at(tmp_path), TeamModel(Path("models/price"), SPEC), evidence(judged=FIRST)
     made = submit_request(env, brought, shown, "dana@example.com", "run-1", NOW)
     assert (made.model, made.environment, made.version) == ("price", "local", "2")
     assert (made.digest, made.evidence) == (evidence_digest(shown), canonical_json(shown))

@@ -34,7 +34,7 @@ from tasks.shared.rules.model.holdout import HoldoutRule
 from tasks.shared.rules.model.spec import parse_spec
 from tasks.shared.rules.refusal import Refusal
 from tests.fakes.environment import NOW, SPEC, World, artifact_of, register, release
-from tests.fixtures.approval_requests import DATA, TRAINED, approve
+from tests.fixtures.approval_requests import DATA, TRAINED
 from tests.fixtures.spec_cases import BINARY
 
 ROWS = 200
@@ -117,8 +117,7 @@ def test_a_champion_whose_files_changed_is_not_loaded(env: World) -> None:
 
 
 def test_a_champion_of_another_holdout_rule_is_not_compared(env: World) -> None:
-    version = register(env, GOOD_WEIGHTS)
-    approve(env, version.version, holdout_rule="0.1")
+    version = register(env, GOOD_WEIGHTS, holdout=0.1)
     release(env, version.version, folder_digest(artifact_of(env, version.version)))
     data = tier(env.scratch / "tier", rows(0), rows(1000))
     with pytest.raises(Refusal, match="another holdout rule"):
@@ -273,7 +272,6 @@ def compared_with(env: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for name in ("create_markdown_artifact", "create_image_artifact"):
         monkeypatch.setattr(f"tasks.evaluation.tasks.{name}", lambda **given: None)
     champion = trained(env, NO_WEIGHTS)
-    approve(env, champion.version)
     release(env, champion.version, champion.model_digest)
     challenger, data = trained(env, GOOD_WEIGHTS), tier(tmp_path / "tier", rows(0), rows(1000))
 
@@ -307,7 +305,6 @@ def test_a_run_on_a_sample_spends_nothing_because_it_cannot_be_promoted(
 def test_a_challenger_that_predicts_what_the_champion_does_spends_nothing(
     env: World, compared_with: Callable[..., EvaluationResult]
 ) -> None:
-    approve(env, "2")
     release(env, "2", folder_digest(artifact_of(env, "2")), minutes=1)
     found = compared_with()
     assert (found.verdict, found.spent_level) == ("inconclusive", None)
@@ -340,7 +337,8 @@ def champion_until(env: World, days: float, rule: str = RULE) -> None:
     """Deploy version 1, which knows nothing, as trained by `rule` on rows until so many days after the first."""
     until = (START + timedelta(days=days)).isoformat()
     version = register(env, NO_WEIGHTS)
-    approve(env, version.version, holdout_rule=rule, trained_until=until)
+    tags = {"ratchet.holdout": rule, "ratchet.trained_until": until}
+    env.tracking().tag_version("price", version.version, tags)
     release(env, version.version, folder_digest(artifact_of(env, version.version)))
 
 
