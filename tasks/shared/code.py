@@ -42,8 +42,9 @@ def code_provenance(root: Path = ROOT, model: str = "") -> CodeProvenance:
         return CodeProvenance(commit=commit, patch_digest="")
     folders = [f"models/{name}" for name in model_names(root) if not model or name == base_name(model)]
     paths = [*_TRAINING_ROOMS, *_TRAINING_FILES, *folders]
+    new = _new_files(root, folders)  # refuses what is no file before git reads it
     patch = git("diff", "--binary", values=["HEAD"], paths=paths, folder=root)
-    for name in _new_files(root, folders):
+    for name in new:
         patch += git("diff", "--no-index", "--binary", paths=["/dev/null", name], folder=root, accepted=(0, 1))
     if holds_private_key(patch):
         raise Rejected("the uncommitted changes hold a private key, and they are stored with the run. Move it out.")

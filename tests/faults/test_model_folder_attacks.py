@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from blocks.common.errors import NotFound, Rejected
+from blocks.common.errors import JobFailed, NotFound, Rejected
 from blocks.trainers.base import Trainer, TrainingJob
 from blocks.trainers.fake import FakeTrainer
 from blocks.trainers.local import LocalTrainer
@@ -227,9 +227,8 @@ def test_a_trained_model_behind_a_link_is_none(tmp_path: Path, key: Path) -> Non
     (program / "train.py").write_text(
         f"import os\nos.symlink({str(key.parent)!r}, os.path.join(os.environ['SM_MODEL_DIR'], 'model'))\n"
     )
-    done = LocalTrainer(root=tmp_path / "jobs").run(training_job(program), lambda _: None)
-    assert done.model_folder is not None and (done.model_folder / "model").is_symlink()
-    assert done.mlflow_folder is None
+    with pytest.raises(JobFailed, match="model"):
+        LocalTrainer(root=tmp_path / "jobs").run(training_job(program), lambda _: None)
 
 
 SECRETS = {

@@ -113,6 +113,9 @@ def test_a_part_that_cannot_be_learnt_is_unknown_and_the_others_are_shown(
 
 
 def test_a_request_that_the_ledger_does_not_know_leaves_its_part_unknown(env: World) -> None:
+    newest = env.effects().deployments(MODEL.spec.name, env.name)[0]
+    later = newest.at + timedelta(minutes=1)
+    env.effects().record_deployment(replace(newest, id="deploy:again", request_id="gone", at=later))
     facts = gather_dashboard_data(env, MODEL, UNTIL)
     assert isinstance(facts.deployed, DeployedVersionSummary)
     assert isinstance(facts.deployed.requested_by, Unknown) and facts.deployed.decisions == ()
