@@ -25,7 +25,7 @@ def test_a_person_who_signed_in_approves_and_the_version_is_deployed(
     request = request_of(waiting)
     for name in ("max@example.com", "dana@example.com"):
         command = [sys.executable, "-m", "ratchet", "accounts", "add", name, "--role", "approver"]
-        subprocess.run(command, input=f"{WORDS}\n", text=True, cwd=team_checkout, check=True, timeout=60)
+        subprocess.run(command, input=f"{WORDS}\n", text=True, cwd=team_checkout, check=True, timeout=300)
     with httpx.Client(base_url=stack.url("gateway"), timeout=120) as stranger:
         assert stranger.get(f"/approvals/{request.id}").status_code == 401
         assert sign_in(stranger, "max@example.com", "a wrong password").status_code == 401

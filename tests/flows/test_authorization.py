@@ -46,7 +46,7 @@ def test_a_run_that_a_person_ordered_is_theirs_and_its_order_starts_no_other(
     rows = tmp_path / "rows.csv"
     customers()[:200].to_csv(rows, index=False)
     command = [sys.executable, "-m", "ratchet", "accounts", "add", "orla@example.com", "--role", "approver"]
-    subprocess.run(command, input=f"{WORDS}\n", text=True, cwd=team_checkout, check=True, timeout=60)
+    subprocess.run(command, input=f"{WORDS}\n", text=True, cwd=team_checkout, check=True, timeout=300)
     with httpx.Client(base_url=stack.url("gateway"), timeout=120) as program:
         who = {"name": "orla@example.com", "password": WORDS}
         header = {"authorization": f"Bearer {program.post('/api/sign-in', json=who).json()['token']}"}
