@@ -332,7 +332,7 @@ ATTACKS: dict[str, tuple[Callable[[Scene], None], str]] = {
     "A12 another key": (signed_with_a_key_that_is_not_pinned, "no pinned key of decisions has signed it"),
     "A13 cut off, then decided": (rejection_deleted_from_the_end, "Rows were cut off"),
     "A13 cut off, then deployed": (rejection_deleted_and_deployed, "Rows were cut off"),
-    "A14 one person as two": (one_person_for_two, "2 people must approve"),
+    "A14 one person as two": (one_person_for_two, "this person has decided under another name"),
 }
 
 

@@ -1,5 +1,7 @@
 """Record the decision of a signed-in user on the evidence shown to them, then resume the flow run."""
 
+from contextlib import suppress
+
 from blocks.common.errors import Conflict, Corrupt, NotFound, PortError
 from blocks.environment import Environment
 from blocks.records.approvals import ApprovalRequest, Decision
@@ -16,13 +18,18 @@ _REASON_PLACEHOLDER = "(reason not given yet)"
 
 
 def find_request(env: Environment, name: str) -> ApprovalRequest:
-    """Return a request of this environment. Raises RequestError when there is none with that id."""
+    """Return a request of this environment.
+
+    Raises:
+        RequestError: there is none with that id, or the ledger is unavailable.
+        Corrupt: the record was changed.
+    """
     try:
         request = env.approvals().get_request(name)
     except NotFound:
         request = None
-    except Corrupt as cause:
-        raise _to_request_error(cause) from cause
+    except Corrupt:
+        raise  # shown by the caller as what it is
     except PortError as cause:
         raise RequestError(503, "The ledger is unavailable at the moment. Try again.") from cause
     if request is None or request.environment != env.name:
@@ -48,7 +55,8 @@ def record_decision(
         RequestError: the decision does not count; an attempt that the rules refused is in the ledger.
     """
     env = context.current_environment()
-    request = find_request(env, name)
+    with suppress(Corrupt):  # the attempt is recorded below
+        find_request(env, name)
     if user.permission != "decide":
         raise RequestError(403, VIEW_ONLY)
     if len(reason) > MAX_REASON_LENGTH:
@@ -56,7 +64,7 @@ def record_decision(
     try:
         decision = submit_decision(
             env,
-            request.id,
+            name,
             approved=approved,
             decided_by=user.name,
             reason=reason,
