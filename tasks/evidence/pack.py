@@ -151,15 +151,15 @@ def _approved_patch(env: Environment, run_id: str, digest: str) -> dict[str, byt
         return {}
     with tempfile.TemporaryDirectory() as folder:
         path = env.tracking().fetch_files(run_id, "provenance", Path(folder)) / "uncommitted.patch"
-        patch = path.read_bytes() if path.is_file() else b""
-    if bytes_digest(patch) != digest:
-        raise Refusal(
-            "the uncommitted changes are not those that were approved",
-            where=f"provenance/uncommitted.patch of the run {run_id}",
-            value=bytes_digest(patch) if patch else "no such file",
-            remedy="Find out who wrote to the run, and retrain.",
-        )
-    return {"uncommitted.patch": patch}
+        found = file_digest(path) if path.is_file() else "no such file"
+        if found == digest:
+            return {"uncommitted.patch": path.read_bytes()}
+    raise Refusal(
+        "the uncommitted changes are not those that were approved",
+        where=f"provenance/uncommitted.patch of the run {run_id}",
+        value=found,
+        remedy="Find out who wrote to the run, and retrain.",
+    )
 
 
 def _team_files(team_model: TeamModel) -> dict[str, bytes]:

@@ -97,7 +97,7 @@ def test_a_second_version_is_shown_against_the_champion_with_interval_and_what_i
     """Version 1 is deployed; 400 more houses were appended, and version 2, trained on all, is compared with it."""
     made = promoted(tmp_path)
     env, lake = made.env, made.env.lake()
-    (env.evidence_folder / "price" / "1").mkdir(parents=True)
+    (env.evidence_folder / "price" / "1").mkdir(parents=True, exist_ok=True)
     made.pack.rename(env.evidence_folder / "price" / "1" / "pack")
     data = materialise(lake, DuckDBEngine(), append(lake, 300, 400), SPEC, "full", env.scratch)
     rows = to_frame(pq.read_table(data.holdout))
