@@ -81,7 +81,7 @@ def test_any_range_is_kept(low, width, whole):
     ("changes", "says"),
     [
         pytest.param({"validation_rows": 1200}, "Measured on 1,200 validation rows, divided as the holdout is.", id="ours"),
-        pytest.param({"holdout_rule": HoldoutRule("time", 0.2, time="sold_at").text}, "Declare `training.validation_share`",
+        pytest.param({"holdout_rule": HoldoutRule("time", 0.2, time="sold_at").text}, "Declare training.validation_share",
                      id="its own beside a holdout by time"),
         pytest.param({}, "The program divided its training rows itself. No trial read a holdout row", id="its own"),
     ],
