@@ -31,13 +31,17 @@ def main(arguments: list[str]) -> int:
     if connection is None:
         os.execv(sys.executable, [sys.executable, "-m", *arguments])
     with connection:
+        passed_on = (signal.SIGTERM, signal.SIGINT)
+        signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)  # until they can be: the program may run before that
         send_job(connection, arguments)
         answers = connection.makefile("r")
         pid = int(json.loads(answers.readline() or '{"pid": 0}')["pid"])
         if pid == 0:  # the warm process ended before it forked: nothing has run yet
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
             os.execv(sys.executable, [sys.executable, "-m", *arguments])
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in passed_on:
             signal.signal(number, lambda received, _: os.kill(pid, received))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
         last = answers.readline()
     code = int(json.loads(last)["code"]) if last else 1
     if code < 0:
