@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from sqlite3 import Row
 from typing import Literal
 
 from blocks.common.gateway_settings import GatewaySettings
@@ -61,13 +62,7 @@ class Sessions:
         row = rows[0]
         if not row["seen_at"] - 300 <= at < min(row["ends_at"], row["seen_at"] + rules.idle_minutes * 60):
             return None  # it has ended; or the clock was set back, and it would never end
-        groups = tuple(json.loads(row["groups_"]))
-        if row["via"] == "password":
-            account = self._accounts.find(row["name"])
-            if account is None or account.disabled or not rules.allow_passwords:
-                return None
-            groups = account.roles
-        elif rules.oidc is None or rules.oidc.issuer != row["via"]:
+        if (groups := current_groups(row, self._accounts, rules)) is None:
             return None
         if at - row["seen_at"] > _LAST_USE_SAVE_SECONDS:
             self._store.write(("UPDATE sessions SET seen_at = ? WHERE digest = ?", (at, digest)))
@@ -84,6 +79,19 @@ class Sessions:
     def is_form_token(self, key: str, token: str) -> bool:
         """Whether the token is the form token of that session."""
         return hmac.compare_digest(self.form_token(key).encode(), token.encode(errors="surrogatepass"))
+
+
+def current_groups(row: Row, accounts: Accounts, rules: GatewaySettings) -> tuple[str, ...] | None:
+    """Return the groups or roles of the person of a stored session or token; None when their sign-in counts no more.
+
+    The roles of an account are its current ones; those of an identity provider are from the sign-in.
+    """
+    if row["via"] == "password":
+        account = accounts.find(row["name"])
+        return None if account is None or account.disabled or not rules.allow_passwords else account.roles
+    if rules.oidc is None or rules.oidc.issuer != row["via"]:
+        return None
+    return tuple(json.loads(row["groups_"]))
 
 
 def _token_digest(token: str) -> str:

@@ -16,7 +16,7 @@ from blocks.records.actions import Action
 from blocks.records.identity import normalized_name
 from runtime.digests import text_digest
 from services.gateway.approvals_ui.accounts import Accounts
-from services.gateway.approvals_ui.sessions import Session
+from services.gateway.approvals_ui.sessions import Session, current_groups
 from services.gateway.approvals_ui.store import ApprovalsStore
 from tasks.shared.rules.refusal import Refusal
 
@@ -78,13 +78,7 @@ class Tokens:
         if not rows:
             return None
         row = rows[0]
-        groups = tuple(json.loads(row["groups_"]))
-        if row["via"] == "password":
-            account = self._accounts.find(row["name"])
-            if account is None or account.disabled or not rules.allow_passwords:
-                return None
-            groups = account.roles
-        elif rules.oidc is None or rules.oidc.issuer != row["via"]:
+        if (groups := current_groups(row, self._accounts, rules)) is None:
             return None
         return Session(row["digest"], row["name"], row["via"], groups), tuple(json.loads(row["actions"]))
 
