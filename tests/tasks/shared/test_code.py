@@ -6,21 +6,15 @@ from pathlib import Path
 import pytest
 
 from tasks.shared.code import code_provenance, unapproved_authors
-from tests.fixtures.spec_cases import GOOD
+from tests.fixtures.model_folders import write_models
 
 TEST = "Test <test@example.com>"
-RULES = "name: price\nminimum_rows: 1\nexpectations: []\n"
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Return a checkout with the models `price` and `demand`."""
-    for name in ("price", "demand"):
-        folder = tmp_path / "models" / name
-        folder.mkdir(parents=True)
-        (folder / "model.yaml").write_text(GOOD.replace("name: price", f"name: {name}"))
-        (folder / "expectations.yaml").write_text(RULES)
-    return tmp_path
+    return write_models(tmp_path)
 
 
 def git(root: Path, *arguments: str) -> None:

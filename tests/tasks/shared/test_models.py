@@ -7,20 +7,13 @@ import pytest
 
 from tasks.shared.models import load_model, model_names
 from tasks.shared.rules.refusal import Refusal
-from tests.fixtures.spec_cases import GOOD
-
-RULES = "name: price\nminimum_rows: 1\nexpectations: []\n"
+from tests.fixtures.model_folders import write_models
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Return a checkout with the models `price` and `demand`."""
-    for name in ("price", "demand"):
-        folder = tmp_path / "models" / name
-        folder.mkdir(parents=True)
-        (folder / "model.yaml").write_text(GOOD.replace("name: price", f"name: {name}"))
-        (folder / "expectations.yaml").write_text(RULES)
-    return tmp_path
+    return write_models(tmp_path)
 
 
 def test_a_model_is_its_folder_and_what_its_file_says(root: Path) -> None:
